@@ -1,0 +1,36 @@
+# llama2zh_layer(NAME SOURCES a.cpp ... [LAYERS base ...] [LINK lib ...]) declares the static library of one layer
+# (docs/architecture.md has the order). llama2zh_test(NAME SOURCES a_test.cpp ... [LAYERS ...]) declares its tests:
+# one program `test_NAME`, one ctest of the same name.
+set(LLAMA2ZH_WARNINGS -Wall -Wextra -Wno-missing-field-initializers -Wno-subobject-linkage -Wshadow -Wnon-virtual-dtor -Werror)
+if(LLAMA2ZH_SANITIZE)
+  add_compile_options(-fsanitize=${LLAMA2ZH_SANITIZE} -fno-omit-frame-pointer -g)
+  add_link_options(-fsanitize=${LLAMA2ZH_SANITIZE})
+endif()
+
+function(llama2zh_layer name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LAYERS;LINK" ${ARGN})
+  set(target llama2zh_${name})
+  add_library(${target} STATIC ${ARG_SOURCES})
+  target_include_directories(${target} PUBLIC ${CMAKE_SOURCE_DIR}/include PRIVATE ${CMAKE_SOURCE_DIR}/src)
+  target_compile_options(${target} PRIVATE ${LLAMA2ZH_WARNINGS})
+  foreach(layer IN LISTS ARG_LAYERS)
+    target_link_libraries(${target} PUBLIC llama2zh_${layer})
+  endforeach()
+  target_link_libraries(${target} PUBLIC ${ARG_LINK})
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ${LLAMA2ZH_UNITY} UNITY_BUILD_BATCH_SIZE 8)
+endfunction()
+
+function(llama2zh_test name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LAYERS" ${ARGN})
+  add_executable(test_${name} ${ARG_SOURCES})
+  target_include_directories(test_${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/tests)
+  target_compile_options(test_${name} PRIVATE ${LLAMA2ZH_WARNINGS})
+  foreach(layer IN LISTS ARG_LAYERS)
+    target_link_libraries(test_${name} PRIVATE llama2zh_${layer})
+  endforeach()
+  target_link_libraries(test_${name} PRIVATE GTest::gtest_main GTest::gmock)
+  set_target_properties(test_${name} PROPERTIES UNITY_BUILD ${LLAMA2ZH_UNITY} UNITY_BUILD_BATCH_SIZE 6)
+  add_test(NAME ${name} COMMAND test_${name})
+  set_tests_properties(${name} PROPERTIES ENVIRONMENT
+    "LLAMA2ZH_SOURCE_DIR=${CMAKE_SOURCE_DIR};LLAMA2ZH_BINARY=${CMAKE_BINARY_DIR}/llama2zh;OMP_NUM_THREADS=2${LLAMA2ZH_ORACLE_ENVIRONMENT}" TIMEOUT 900)
+endfunction()

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "llama2zh/engine/kv_cache.h"
+#include "llama2zh/engine/sampling.h"
+#include "llama2zh/model/llama.h"
+#include "llama2zh/tokenizer/tokenizer.h"
+
+namespace llama2zh {
+
+struct GenerationResult {
+  std::string text;
+  // Generated, without the EOS or stop id that ended it. A stop text's own tokens are among them
+  // (it may begin inside a token), its characters are not in `text`.
+  std::vector<TokenId> ids;
+  int64_t prompt_tokens = 0;
+  std::string finish_reason;  // "stop" (EOS, stop id, stop text), "length", "cancelled"
+  double prefill_seconds = 0, decode_seconds = 0;
+};
+
+// Called with each new piece of text as soon as it can't change (whole UTF-8 characters, nothing
+// that may become a stop text), and with an empty text after each chunk of the prompt and each
+// token that releases nothing, so that cancelling never waits. Return false to cancel. All texts
+// joined are GenerationResult::text.
+using OnText = std::function<bool(std::string_view text)>;
+
+// One sequence at a time on a model. Keeps the cache between calls: a prompt that begins with what
+// the cache holds costs only the rest. Not thread-safe.
+class Generator {
+ public:
+  static constexpr int64_t kPrefillChunk = 256;  // prompt tokens in one forward pass at most
+
+  // Both must outlive the generator.
+  Generator(const Llama& model, const Tokenizer& tokenizer);
+  // An empty prompt or one longer than max_position_embeddings - 1 is a kData error naming both
+  // lengths; so are ids that the model lacks. max_new_tokens is cut to what the context leaves.
+  GenerationResult generate(std::span<const TokenId> prompt, const SamplingConfig& config,
+                            const std::vector<std::string>& extra_stops = {},
+                            const OnText& on_text = {});
+
+ private:
+  // Logits [V] (fp32, CPU) after the prompt; undefined if `emit` said to stop.
+  at::Tensor prefill(std::span<const TokenId> prompt,
+                     const std::function<bool(const std::string&)>& emit);
+  at::Tensor forward(std::span<const TokenId> tokens, bool want_logits = true);
+
+  const Llama* model_;
+  const Tokenizer* tokenizer_;
+  KvCache cache_;
+  std::vector<TokenId> cached_;  // the tokens that the cache holds
+};
+
+}  // namespace llama2zh

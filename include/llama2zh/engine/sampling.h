@@ -1,0 +1,74 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "llama2zh/base/random.h"
+#include "llama2zh/config/option.h"
+#include "llama2zh/tokenizer/tokenizer.h"
+
+namespace llama2zh {
+
+// How the next token is chosen. Order as Hugging Face's generate: repetition penalty,
+// presence/frequency, temperature, top-k, top-p, min-p.
+struct SamplingConfig {
+  int64_t max_new_tokens = 256;
+  double temperature = 0.7;
+  int64_t top_k = 0;
+  double top_p = 1.0;
+  double min_p = 0.0;
+  double repetition_penalty = 1.0;
+  double presence_penalty = 0.0;
+  double frequency_penalty = 0.0;
+  std::vector<std::string> stop;
+  std::vector<int64_t> stop_ids;
+  bool ignore_eos = false;
+  int64_t seed = 0;
+  static auto options() {
+    return std::tuple(
+        option("max_new_tokens", &SamplingConfig::max_new_tokens, "Tokens to generate at most.",
+               between(1, 1048576)),
+        option("temperature", &SamplingConfig::temperature,
+               "0 takes the likeliest token always (greedy).", between(0, 100)),
+        option("top_k", &SamplingConfig::top_k, "Keep the k likeliest tokens; 0: all.",
+               at_least(0)),
+        option("top_p", &SamplingConfig::top_p,
+               "Keep the likeliest tokens that together reach this probability.", between(0, 1)),
+        option("min_p", &SamplingConfig::min_p,
+               "Drop tokens less likely than min_p times the likeliest.", between(0, 1)),
+        option("repetition_penalty", &SamplingConfig::repetition_penalty,
+               "Positive logits of tokens in prompt or answer are divided by it, negative ones "
+               "multiplied.",
+               greater_than(0)),
+        option("presence_penalty", &SamplingConfig::presence_penalty,
+               "Subtracted from the logit of every token in the answer.", between(-2, 2)),
+        option("frequency_penalty", &SamplingConfig::frequency_penalty,
+               "Subtracted once per occurrence in the answer.", between(-2, 2)),
+        option("stop", &SamplingConfig::stop,
+               "Texts that end the answer; they are not part of it."),
+        option("stop_ids", &SamplingConfig::stop_ids, "Token ids that end the answer."),
+        option("ignore_eos", &SamplingConfig::ignore_eos, "Go on after the end-of-sequence token."),
+        option("seed", &SamplingConfig::seed,
+               "Seed of the random choice; the same seed gives the same answer.", at_least(0)));
+  }
+};
+
+// Temperatures below this are greedy: dividing by them would only overflow.
+inline constexpr double kGreedyBelow = 1e-5;
+bool is_greedy(const SamplingConfig& config);
+bool has_penalties(const SamplingConfig& config);
+
+// Changes logits [V] fp32 (CPU) in place: penalties, then temperature and filters (filtered =
+// -inf). When greedy only the penalties are applied.
+void process_logits(at::Tensor& logits, const SamplingConfig& config,
+                    std::span<const TokenId> prompt, std::span<const TokenId> answer);
+// The next token from processed logits: argmax when greedy (lowest id on ties), else a draw from
+// softmax(logits). kData if the logits are not finite.
+TokenId sample(const at::Tensor& processed_logits, const SamplingConfig& config, Random& random);
+
+}  // namespace llama2zh

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "llama2zh/model/llama.h"
+#include "llama2zh/tokenizer/chat_template.h"
+#include "llama2zh/tokenizer/tokenizer.h"
+
+namespace llama2zh {
+
+// A model folder made ready to answer: tokenizer, weights, adapters, chat template. What generate,
+// chat, evaluate and serve start from.
+struct LoadedModel {
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<Llama> model;
+  const ChatTemplate* chat_template = nullptr;  // null: none known; chat needs --template then
+};
+struct LoadRequest {
+  std::filesystem::path model;
+  std::vector<std::filesystem::path> adapters;
+  std::filesystem::path tokenizer;  // empty: the adapter's folder if it has one, else the model's
+  std::string template_name;        // empty: as stored with the adapter or model
+  std::string dtype = "auto";
+  std::string device = "auto";
+};
+// Vocabulary sizes are compared before any weight is loaded.
+LoadedModel load_for_inference(const LoadRequest& request);
+
+}  // namespace llama2zh

@@ -1,0 +1,12 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace llama2zh {
+
+// Rotary position embedding in the half-split form of Hugging Face: pairs (x[i], x[i + d/2]).
+// x [T, heads, d], cos and sin [T, d] fp32 (both halves alike) -> x's shape and type.
+// Differentiable in x.
+at::Tensor apply_rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
+
+}  // namespace llama2zh

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "llama2zh/model/llama_config.h"
+#include "llama2zh/nn/attention_context.h"
+#include "llama2zh/nn/decoder_layer.h"
+
+namespace llama2zh {
+
+struct ForwardOptions {
+  bool training = false;  // dropout on
+  bool activation_checkpointing =
+      false;  // keep only each layer's input, recompute the rest in backward
+};
+
+// LLaMA, written once for training and inference. Plain members with Hugging Face's names; weights
+// are tensors of any float type, activations are in compute_dtype. forward() and logits() are const
+// and thread-safe as long as no weight is written.
+class Llama {
+ public:
+  // A model without weights (all tensors undefined); model/load.h fills it.
+  Llama(LlamaConfig config, at::ScalarType compute_dtype, at::Device device);
+
+  LlamaConfig config;
+  at::Tensor embed_tokens;  // [V, H]
+  std::vector<DecoderLayer> layers;
+  at::Tensor norm;  // [H]
+  Linear lm_head;   // [V, H]; its weight is embed_tokens itself when tied
+
+  at::ScalarType compute_dtype() const { return compute_dtype_; }
+  at::Device device() const { return device_; }
+
+  // ids [T] int64 -> hidden states after the final norm [T, H] in compute_dtype. Ids out of range
+  // are a kData error (checked on CPU tensors only when not training). With activation checkpointing
+  // `context` must live until backward has run.
+  at::Tensor forward(const at::Tensor& ids, AttentionContext& context,
+                     const ForwardOptions& options = {}) const;
+  // hidden [N, H] -> [N, V] fp32
+  at::Tensor logits(const at::Tensor& hidden) const;
+
+  // Every stored weight under its Hugging Face name, in the order of a checkpoint
+  // ("model.embed_tokens.weight", ..., "lm_head.weight"; not lm_head when tied). LoRA matrices are
+  // not among them.
+  void for_each_weight(
+      const std::function<void(const std::string& name, at::Tensor& weight)>& visit);
+  // The seven projections of each layer: "model.layers.0.self_attn.q_proj".
+  void for_each_projection(
+      const std::function<void(const std::string& name, Linear& linear)>& visit);
+
+ private:
+  at::ScalarType compute_dtype_;
+  at::Device device_;
+  RotaryEmbedding rotary_;
+};
+
+}  // namespace llama2zh

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "llama2zh/base/json.h"
+#include "llama2zh/nn/decoder_layer.h"
+#include "llama2zh/nn/rope.h"
+
+namespace llama2zh {
+
+// config.json of a Hugging Face LLaMA, both spellings (rope_theta/rope_scaling/torch_dtype and
+// rope_parameters/dtype) read and both written, unknown keys kept.
+struct LlamaConfig {
+  int64_t vocab_size = 32000;
+  int64_t hidden_size = 4096;
+  int64_t intermediate_size = 11008;
+  int64_t num_hidden_layers = 32;
+  int64_t num_attention_heads = 32;
+  int64_t num_key_value_heads = 32;
+  int64_t head_dim = 128;
+  int64_t max_position_embeddings = 2048;
+  double rms_norm_eps = 1e-6;
+  RopeConfig rope;
+  bool tie_word_embeddings = false;
+  double initializer_range = 0.02;
+  std::string dtype = "float32";  // float32 | float16 | bfloat16: of the stored weights
+  std::optional<int64_t> bos_token_id = 1;
+  std::vector<int64_t> eos_token_id = {2};
+  std::optional<int64_t> pad_token_id;
+  ordered_json original;  // the file as read
+
+  // Throws kFormat before anything is allocated: another architecture, biases, unknown rope types,
+  // heads 0, hidden % heads != 0, sizes beyond any real model (vocab 2^31, layers 1e9), rope_theta
+  // <= 0. `where` is the file.
+  static LlamaConfig parse(const ordered_json& value, std::string_view where);
+  static LlamaConfig read(const std::filesystem::path& folder);
+  ordered_json to_json() const;
+  LayerShape layer_shape() const;
+  int64_t parameter_count() const;
+};
+
+}  // namespace llama2zh

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "llama2zh/data/loader.h"
+#include "llama2zh/model/llama.h"
+
+namespace llama2zh {
+
+// One validation set, ready to be gone through; rows must outlive it.
+struct ValidationSet {
+  std::string name;
+  BatchLoader loader;
+  int64_t target_tokens = 0;  // tokens that the rows hold as targets
+  int64_t characters = 0;     // of the text behind them; 0: unknown, no bits per character
+};
+
+struct EvalResult {
+  std::string name;
+  double loss = 0;  // mean over the predicted tokens, in nats
+  int64_t tokens = 0;
+  double seconds = 0;
+  double perplexity() const;
+  // Only for sets that know their characters: loss times the text's tokens a character, in bits.
+  std::optional<double> bits_per_character;
+};
+
+// Without dropout and gradients, in file order. None if a stop was asked for on the way; kData if
+// the set has nothing to predict.
+std::optional<EvalResult> evaluate_loss(const Llama& model, const ValidationSet& set,
+                                        int64_t head_chunk_rows);
+
+}  // namespace llama2zh

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "llama2zh/data/loader.h"
+#include "llama2zh/model/llama_config.h"
+#include "llama2zh/train/run_config.h"
+
+namespace llama2zh {
+
+// How micro-batches become optimizer steps, as Hugging Face's Trainer counts: a step never crosses
+// an epoch's end (the last one of an epoch may have fewer micro-batches).
+class StepCount {
+ public:
+  StepCount(const BatchLoader& loader, const TrainerConfig& config);
+  int64_t total() const { return total_; }
+  int64_t steps_in_epoch(int64_t epoch) const;
+
+ private:
+  const BatchLoader* loader_;
+  int64_t accumulation_;
+  int64_t total_ = 0;
+};
+
+// Bytes that a run needs, estimated from shapes before anything is loaded.
+struct MemoryEstimate {
+  uint64_t frozen = 0;       // base weights in the arithmetic's type
+  uint64_t trained = 0;      // fp32 masters, gradients, two moments
+  uint64_t activations = 0;  // one micro-batch, incl. the head's chunk of logits
+  bool mapped = false;       // frozen weights are the file itself, shared between processes
+  uint64_t total() const { return frozen + trained + activations; }
+};
+
+struct TrainingPlan {
+  int64_t parameters = 0, trainable = 0;
+  int64_t rows = 0, tokens = 0, characters = 0;
+  int64_t bad_rows = 0, dropped_rows = 0, overlong_rows = 0;
+  int64_t block_size = 0, micro_batch_size = 0, accumulation = 0;
+  int64_t steps = 0, steps_in_epoch = 0, warmup_steps = 0;
+  std::string dtype, device;
+  MemoryEstimate memory;
+  int64_t tokens_per_step() const { return block_size * micro_batch_size * accumulation; }
+};
+
+// Parameters that LoRA (or method full) trains in a model of this shape.
+int64_t trainable_parameters(const LlamaConfig& model, const RunConfig& run);
+MemoryEstimate estimate_memory(const LlamaConfig& model, const RunConfig& run, int64_t trainable,
+                               int64_t bytes_per_number, bool mapped);
+// Several lines, for people.
+std::string describe(const TrainingPlan& plan);
+
+}  // namespace llama2zh

@@ -1,0 +1,15 @@
+#pragma once
+
+#include "llama2zh/data/datasets.h"
+#include "llama2zh/train/run_config.h"
+#include "llama2zh/train/trainer.h"
+
+namespace llama2zh {
+
+// The whole of `llama2zh pretrain` (kPretrain) and `llama2zh sft` (kSft): checks what can be
+// checked before weights are loaded, prints the plan, trains, and leaves in output_dir an adapter
+// folder (method lora) or a model folder (method full), trainer_log.jsonl and run_config.json.
+// Everything that is wrong is an Error; SIGINT and SIGTERM save a checkpoint and give kStopped.
+TrainOutcome run_training(RunConfig config, RowKind kind);
+
+}  // namespace llama2zh

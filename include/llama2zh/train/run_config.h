@@ -1,0 +1,163 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "llama2zh/config/option.h"
+#include "llama2zh/data/data_config.h"
+#include "llama2zh/model/lora.h"
+
+namespace llama2zh {
+
+// Which model is trained, and in which numbers; the "model" section.
+struct ModelConfig {
+  std::string path;
+  std::string tokenizer;
+  std::string dtype = "auto";
+  std::string device = "auto";
+  std::string peft_path;
+  static auto options() {
+    return std::tuple(
+        option("path", &ModelConfig::path, "Folder of the model to start from."),
+        option("tokenizer", &ModelConfig::tokenizer,
+               "tokenizer.model or its folder; empty: the model's folder."),
+        option("dtype", &ModelConfig::dtype,
+               "Type of the frozen weights and of the arithmetic; what trains has float32 masters. "
+               "auto: as stored (float16 becomes bfloat16 on a CPU). float16 needs CUDA and uses "
+               "dynamic loss scaling.",
+               one_of({"auto", "float32", "bfloat16", "float16"})),
+        option("device", &ModelConfig::device, "auto, cpu, cuda or cuda:N."),
+        option("peft_path", &ModelConfig::peft_path,
+               "Adapter folder (ours or PEFT's) to continue from: it decides rank, alpha, "
+               "target_modules and modules_to_save; lora.dropout stays the config's."));
+  }
+};
+
+// Optimizer, schedule, saving and logging; the "train" section. Names are Hugging Face's.
+struct TrainerConfig {
+  int64_t micro_batch_size = 2;
+  int64_t gradient_accumulation_steps = 1;
+  double num_train_epochs = 1;
+  int64_t max_steps = 0;
+  int64_t stop_at_step = 0;
+  double learning_rate = 1e-4;
+  std::string lr_scheduler_type = "cosine";
+  int64_t warmup_steps = 0;
+  double warmup_ratio = 0;
+  double min_lr_ratio = 0;
+  double weight_decay = 0;
+  double adam_beta1 = 0.9;
+  double adam_beta2 = 0.999;
+  double adam_epsilon = 1e-8;
+  double max_grad_norm = 1;
+  std::string loss_reduction = "token";
+  bool gradient_checkpointing = false;
+  int64_t head_chunk_rows = 1024;
+  int64_t logging_steps = 1;
+  int64_t eval_steps = 0;
+  int64_t save_steps = 0;
+  int64_t save_total_limit = 0;
+  std::string save_dtype = "auto";
+  int64_t seed = 100;
+  static auto options() {
+    return std::tuple(
+        option("micro_batch_size", &TrainerConfig::micro_batch_size,
+               "Blocks that go through the model at once.", between(1, 65536)),
+        option("gradient_accumulation_steps", &TrainerConfig::gradient_accumulation_steps,
+               "Micro-batches whose gradients make one optimizer step.", between(1, 1048576)),
+        option("num_train_epochs", &TrainerConfig::num_train_epochs,
+               "Passes over the training rows; may be a fraction. Counts when max_steps is 0.",
+               greater_than(0)),
+        option("max_steps", &TrainerConfig::max_steps,
+               "Optimizer steps of the whole run; 0: num_train_epochs decides.", at_least(0)),
+        option("stop_at_step", &TrainerConfig::stop_at_step,
+               "Save a checkpoint and end there, to be resumed; the schedule does not notice. 0: "
+               "off.",
+               at_least(0)),
+        option("learning_rate", &TrainerConfig::learning_rate, "Peak learning rate.", at_least(0)),
+        option("lr_scheduler_type", &TrainerConfig::lr_scheduler_type,
+               "How the rate falls after the warmup.", one_of({"cosine", "linear", "constant"})),
+        option("warmup_steps", &TrainerConfig::warmup_steps,
+               "Steps in which the rate rises from 0; 0: warmup_ratio decides.", at_least(0)),
+        option("warmup_ratio", &TrainerConfig::warmup_ratio,
+               "The same as a share of all steps, rounded up.", between(0, 1)),
+        option("min_lr_ratio", &TrainerConfig::min_lr_ratio,
+               "Share of the learning rate at which cosine and linear end.", between(0, 1)),
+        option("weight_decay", &TrainerConfig::weight_decay,
+               "Decoupled weight decay, on all that trains but norms.", at_least(0)),
+        option("adam_beta1", &TrainerConfig::adam_beta1, "AdamW's beta 1.", in_half_open(0, 1)),
+        option("adam_beta2", &TrainerConfig::adam_beta2, "AdamW's beta 2.", in_half_open(0, 1)),
+        option("adam_epsilon", &TrainerConfig::adam_epsilon, "AdamW's epsilon.", greater_than(0)),
+        option("max_grad_norm", &TrainerConfig::max_grad_norm,
+               "Gradients are scaled down to this global norm; 0: never.", at_least(0)),
+        option("loss_reduction", &TrainerConfig::loss_reduction,
+               "token: every supervised token of a step weighs the same. micro_batch_mean: the "
+               "mean over the micro-batches' means, as the original.",
+               one_of({"token", "micro_batch_mean"})),
+        option("gradient_checkpointing", &TrainerConfig::gradient_checkpointing,
+               "Keep only each layer's input and recompute the rest in the backward pass: less "
+               "memory, a third more time."),
+        option("head_chunk_rows", &TrainerConfig::head_chunk_rows,
+               "Supervised tokens whose logits are in memory at once.", between(1, 1048576)),
+        option("logging_steps", &TrainerConfig::logging_steps,
+               "A line in trainer_log.jsonl every so many steps.", at_least(1)),
+        option("eval_steps", &TrainerConfig::eval_steps,
+               "Evaluate the validation sets every so many steps and at the end; 0: at the end "
+               "only.",
+               at_least(0)),
+        option("save_steps", &TrainerConfig::save_steps,
+               "A checkpoint every so many steps; 0: only when stopped by a signal or "
+               "stop_at_step.",
+               at_least(0)),
+        option("save_total_limit", &TrainerConfig::save_total_limit,
+               "Keep only the newest so many checkpoints; 0: all.", at_least(0)),
+        option("save_dtype", &TrainerConfig::save_dtype,
+               "Type of the saved model, or of an adapter's full matrices; auto: as the base is "
+               "stored. Checkpoints are always float32.",
+               one_of({"auto", "float32", "bfloat16", "float16"})),
+        option("seed", &TrainerConfig::seed, "Of the order of rows, dropout and new adapters.",
+               at_least(0)));
+  }
+};
+
+// Everything `llama2zh pretrain` and `llama2zh sft` can be told.
+struct RunConfig {
+  std::string output_dir;
+  std::string method = "lora";
+  bool overwrite = false;
+  bool resume = false;
+  std::string resume_from;
+  std::vector<std::string> allow_changed;
+  bool plan_only = false;
+  ModelConfig model;
+  LoraConfig lora;
+  DataConfig data;
+  TrainerConfig train;
+  static auto options() {
+    return std::tuple(
+        option("output_dir", &RunConfig::output_dir,
+               "Folder for the result, trainer_log.jsonl, run_config.json and checkpoint-N."),
+        option("method", &RunConfig::method,
+               "lora: adapters and modules_to_save train, the rest is frozen. full: every weight.",
+               one_of({"lora", "full"})),
+        option("overwrite", &RunConfig::overwrite,
+               "Replace the run that is in output_dir, its checkpoints too."),
+        option("resume", &RunConfig::resume,
+               "Go on from the newest checkpoint in output_dir that verifies."),
+        option("resume_from", &RunConfig::resume_from,
+               "Go on from this checkpoint-N folder of output_dir and no other."),
+        option("allow_changed", &RunConfig::allow_changed,
+               "Options that may differ from the checkpoint's when resuming: keys, or data, model, "
+               "tokenizer for what they hold."),
+        option("plan_only", &RunConfig::plan_only,
+               "Check everything, print the plan and end before the weights are loaded."),
+        option("model", &RunConfig::model, "The model to train."),
+        option("lora", &RunConfig::lora, "The adapter, for method lora."),
+        option("data", &RunConfig::data, "Rows and blocks."),
+        option("train", &RunConfig::train, "Optimizer, schedule, saving."));
+  }
+};
+
+}  // namespace llama2zh

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "llama2zh/data/loader.h"
+#include "llama2zh/model/llama.h"
+#include "llama2zh/train/adamw.h"
+#include "llama2zh/train/run_config.h"
+#include "llama2zh/train/schedule.h"
+
+namespace llama2zh {
+
+// Dynamic loss scaling for fp16, as torch.amp.GradScaler: doubled after 2000 good steps in a row,
+// halved when gradients overflow. Off (scale 1) for every other type.
+struct LossScale {
+  double scale = 1;
+  int64_t good_steps = 0;
+  bool dynamic = false;
+  void update(bool overflow);
+};
+
+struct StepResult {
+  double loss = 0;       // as loss_reduction says, before scaling
+  double grad_norm = 0;  // before clipping
+  double learning_rate = 0;
+  int64_t tokens = 0, supervised = 0;
+  bool skipped = false;  // not applied: fp16 overflow, or nothing was supervised
+  bool finite = true;    // false: loss or gradients are not numbers; not applied
+};
+
+// One optimizer step: forward and backward over its micro-batches, clipping, update.
+class StepRunner {
+ public:
+  // The model's trained parameters are taken as they are marked now. `total_steps` shapes the
+  // schedule.
+  StepRunner(Llama& model, const TrainerConfig& config, int64_t total_steps);
+
+  // The step that follows `step` others. Gradients are gone afterwards.
+  StepResult run(int64_t step, const std::vector<PackedBatch>& batches);
+
+  AdamW& optimizer() { return optimizer_; }
+  LossScale& loss_scale() { return scale_; }
+  const LearningRate& learning_rate() const { return learning_rate_; }
+
+ private:
+  // Leaves the step's gradients, scaled, in the parameters; returns its loss.
+  double backward(const std::vector<PackedBatch>& batches, int64_t supervised);
+  Llama* model_;
+  TrainerConfig config_;
+  LearningRate learning_rate_;
+  AdamW optimizer_;
+  LossScale scale_;
+};
+
+// The same sum without gradients and dropout: what evaluation adds up.
+double summed_loss(const Llama& model, const PackedBatch& batch, int64_t head_chunk_rows);
+
+}  // namespace llama2zh

@@ -1,0 +1,27 @@
+// The program: finds the verb in the table and turns errors into one line and an exit code (0 done,
+// 1 error, 2 usage).
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/log.h"
+#include "llama2zh/commands/command.h"
+
+int main(int argc, char** argv) {
+  try {
+    return llama2zh::run_command_line(std::vector<std::string>(argv + 1, argv + argc));
+  } catch (const llama2zh::Error& error) {
+    llama2zh::log_error(error.what());
+    return error.exit_code();
+  } catch (const std::bad_alloc&) {
+    llama2zh::log_error(
+        "out of memory: this model or batch does not fit; use a smaller micro_batch_size or "
+        "block_size");
+    return 1;
+  } catch (const std::exception& error) {
+    llama2zh::log_error(error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,85 @@
+// SHA-256 through OpenSSL's EVP; XXH64 through xxhash compiled in here.
+#include "llama2zh/base/hash.h"
+
+#include <openssl/evp.h>
+
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <memory>
+
+#include "llama2zh/base/error.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+namespace llama2zh {
+namespace {
+
+using EvpContext = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;
+
+EvpContext new_sha256() {
+  EvpContext context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
+  if (!context || EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1) {
+    fail_io("sha256", "OpenSSL could not start the digest");
+  }
+  return context;
+}
+
+std::string finish_sha256(EVP_MD_CTX* context) {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned int size = 0;
+  EVP_DigestFinal_ex(context, digest, &size);
+  std::string hex;
+  for (unsigned int i = 0; i < size; ++i) {
+    char pair[3];
+    std::snprintf(pair, sizeof pair, "%02x", digest[i]);
+    hex += pair;
+  }
+  return hex;
+}
+
+void for_each_block(const std::filesystem::path& path,
+                    const std::function<void(const char*, size_t)>& consume) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) fail_io(path.string(), "the file can't be opened", errno);
+  std::string block(size_t{1} << 20, '\0');
+  while (in) {
+    in.read(block.data(), static_cast<std::streamsize>(block.size()));
+    if (in.gcount() > 0) consume(block.data(), static_cast<size_t>(in.gcount()));
+  }
+  if (in.bad()) fail_io(path.string(), "the file can't be read", errno);
+}
+
+}  // namespace
+
+std::string sha256_hex(std::string_view bytes) {
+  const EvpContext context = new_sha256();
+  EVP_DigestUpdate(context.get(), bytes.data(), bytes.size());
+  return finish_sha256(context.get());
+}
+
+std::string sha256_file(const std::filesystem::path& path) {
+  const EvpContext context = new_sha256();
+  for_each_block(
+      path, [&](const char* data, size_t size) { EVP_DigestUpdate(context.get(), data, size); });
+  return finish_sha256(context.get());
+}
+
+uint64_t xxh64(std::string_view bytes, uint64_t seed) {
+  return XXH64(bytes.data(), bytes.size(), seed);
+}
+
+std::string xxh64_file(const std::filesystem::path& path) {
+  const std::unique_ptr<XXH64_state_t, decltype(&XXH64_freeState)> state(XXH64_createState(),
+                                                                         &XXH64_freeState);
+  XXH64_reset(state.get(), 0);
+  for_each_block(path,
+                 [&](const char* data, size_t size) { XXH64_update(state.get(), data, size); });
+  char hex[17];
+  std::snprintf(hex, sizeof hex, "%016llx",
+                static_cast<unsigned long long>(XXH64_digest(state.get())));
+  return hex;
+}
+
+}  // namespace llama2zh

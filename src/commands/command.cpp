@@ -1,0 +1,97 @@
+// The table of verbs and how the command line finds its verb.
+#include "llama2zh/commands/command.h"
+
+#include <cstdio>
+#include <string>
+
+#include "commands/verbs.h"
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/text.h"
+
+namespace llama2zh {
+namespace {
+
+std::string program_help() {
+  std::string out =
+      "llama2zh: turns an English LLaMA-2 into a Chinese model and runs it.\n\nusage: llama2zh "
+      "VERB [options]\n\nverbs:\n";
+  for (const Command& command : commands()) {
+    std::string name = command.name;
+    name.resize(22, ' ');
+    out += "  " + name + command.summary + "\n";
+  }
+  return out +
+         "\n`llama2zh VERB --help` lists a verb's options with their defaults and examples.\n";
+}
+
+// The command whose words `args` begins with; null if there is none. `words` gets their number.
+const Command* find_command(const std::vector<std::string>& args, size_t& words) {
+  for (const Command& command : commands()) {
+    const std::vector<std::string> name = split(command.name, ' ');
+    if (args.size() >= name.size() && std::equal(name.begin(), name.end(), args.begin())) {
+      words = name.size();
+      return &command;
+    }
+  }
+  return nullptr;
+}
+
+[[noreturn]] void fail_unknown_verb(const std::vector<std::string>& args) {
+  std::vector<std::string> names;
+  std::string with_second;
+  for (const Command& command : commands()) {
+    names.emplace_back(command.name);
+    if (split(command.name, ' ').front() == args.front())
+      with_second += cat(with_second.empty() ? "" : ", ", "`", command.name, "`");
+  }
+  if (!with_second.empty())
+    fail_usage(args.front(), "this verb needs a second word", "one of " + with_second);
+  const std::string close = nearest(args.front(), names);
+  fail_usage(args.front(), "no such verb",
+             close.empty() ? "`llama2zh --help` lists them"
+                           : cat("did you mean `", close, "`? `llama2zh --help` lists all"));
+}
+
+}  // namespace
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> table = {
+      {"tokenize", "Text to ids and pieces", run_tokenize},
+      {"train-tokenizer", "Train a sentencepiece model on your text", run_train_tokenizer},
+      {"extend-vocab", "Merge a tokenizer into another and resize the model", run_extend_vocab},
+      {"init-model", "Make a model with random weights from a tokenizer and a shape",
+       run_init_model},
+      {"pretrain", "Continue pretraining on raw text (LoRA + embeddings + head, or in full)",
+       run_pretrain},
+      {"sft", "Fine-tune on dialogues", run_sft},
+      {"merge", "Base + adapters -> a plain model folder", run_merge},
+      {"convert", "Between Hugging Face, Meta and llama2.c layouts", run_convert},
+      {"generate", "Answer one prompt", run_generate},
+      {"chat", "Talk to a model in the terminal", run_chat},
+      {"evaluate perplexity", "Perplexity and bits per character on text files",
+       run_evaluate_perplexity},
+      {"inspect", "What a model, adapter, tokenizer or checkpoint folder holds, checked",
+       run_inspect},
+      {"config", "Show, validate or print the defaults of a run's configuration", run_config},
+      {"data show", "Rows of a run as tokens, with the loss mask", run_data_show},
+  };
+  return table;
+}
+
+int run_command_line(const std::vector<std::string>& args) {
+  if (args.empty() || args[0] == "--help" || args[0] == "-h" || args[0] == "help") {
+    std::fputs(program_help().c_str(), stdout);
+    return args.empty() ? 2 : 0;
+  }
+  if (args[0] == "--version") {
+    std::puts("llama2zh " LLAMA2ZH_VERSION);
+    return 0;
+  }
+  size_t words = 0;
+  const Command* command = find_command(args, words);
+  if (command == nullptr) fail_unknown_verb(args);
+  return command->run(
+      std::vector<std::string>(args.begin() + static_cast<std::ptrdiff_t>(words), args.end()));
+}
+
+}  // namespace llama2zh

@@ -1,0 +1,33 @@
+#include "commands/inference_options.h"
+
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/text.h"
+
+namespace llama2zh {
+
+LoadRequest InferenceOptions::request(const std::string& template_name) const {
+  LoadRequest out;
+  out.model = model;
+  out.adapters.assign(adapter.begin(), adapter.end());
+  out.tokenizer = tokenizer;
+  out.template_name = template_name;
+  out.dtype = dtype;
+  out.device = device;
+  return out;
+}
+
+OptionTable join_tables(const std::vector<OptionTable>& tables) {
+  OptionTable out;
+  for (const OptionTable& table : tables) out.insert(out.end(), table.begin(), table.end());
+  return out;
+}
+
+const ChatTemplate& require_template(const LoadedModel& loaded, const std::string& model_path,
+                                     const std::string& otherwise) {
+  if (loaded.chat_template != nullptr) return *loaded.chat_template;
+  fail_usage(model_path, "neither model nor tokenizer names a chat template that is known here",
+             cat("name the one it was trained with by --template (",
+                 join(ChatTemplate::names(), ", "), ")", otherwise));
+}
+
+}  // namespace llama2zh

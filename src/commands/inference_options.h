@@ -1,0 +1,41 @@
+#pragma once
+
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "llama2zh/config/option.h"
+#include "llama2zh/engine/session.h"
+
+namespace llama2zh {
+
+// Which model a verb runs, and how; shared by generate, chat and evaluate.
+struct InferenceOptions {
+  std::string model;
+  std::vector<std::string> adapter;
+  std::string tokenizer;
+  std::string dtype = "auto";
+  std::string device = "auto";
+  static auto options() {
+    using T = InferenceOptions;
+    return std::tuple(
+        option("model", &T::model, "Model folder (Hugging Face or Meta layout) or llama2.c .bin."),
+        option("adapter", &T::adapter, "LoRA adapter folders to put on the model, in order."),
+        option("tokenizer", &T::tokenizer,
+               "Tokenizer: a .model file or a folder; empty: the adapter's, else the model's."),
+        option("dtype", &T::dtype, "Type to compute in; auto: as the weights are stored.",
+               one_of({"auto", "float32", "bfloat16", "float16"})),
+        option("device", &T::device, "auto, cpu, cuda or cuda:N."));
+  }
+  LoadRequest request(const std::string& template_name = {}) const;
+};
+
+// The entries of several bound structs side by side, as the options of one verb.
+OptionTable join_tables(const std::vector<OptionTable>& tables);
+
+// The model's chat template; kUsage with the known names if it has none, for a guess would answer
+// badly without a word. `otherwise` is a second remedy, may be empty.
+const ChatTemplate& require_template(const LoadedModel& loaded, const std::string& model_path,
+                                     const std::string& otherwise = {});
+
+}  // namespace llama2zh

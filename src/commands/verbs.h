@@ -1,0 +1,24 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace llama2zh {
+
+// The verbs' entry points; the table that lists them is in command.cpp.
+int run_tokenize(const std::vector<std::string>& args);
+int run_train_tokenizer(const std::vector<std::string>& args);
+int run_extend_vocab(const std::vector<std::string>& args);
+int run_init_model(const std::vector<std::string>& args);
+int run_pretrain(const std::vector<std::string>& args);
+int run_sft(const std::vector<std::string>& args);
+int run_merge(const std::vector<std::string>& args);
+int run_convert(const std::vector<std::string>& args);
+int run_generate(const std::vector<std::string>& args);
+int run_chat(const std::vector<std::string>& args);
+int run_evaluate_perplexity(const std::vector<std::string>& args);
+int run_inspect(const std::vector<std::string>& args);
+int run_config(const std::vector<std::string>& args);
+int run_data_show(const std::vector<std::string>& args);
+
+}  // namespace llama2zh

@@ -1,0 +1,195 @@
+// Values from a config file and from command-line text into the bound options.
+#include "llama2zh/config/load.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <set>
+
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/file.h"
+#include "llama2zh/base/text.h"
+#include "llama2zh/base/utf8.h"
+
+namespace llama2zh {
+namespace {
+
+constexpr uint64_t kMaxConfigBytes = uint64_t{1} << 24;
+
+std::string canonical_key(std::string_view key) {
+  std::string canonical(key);
+  std::replace(canonical.begin(), canonical.end(), '-', '_');
+  return canonical;
+}
+
+// Applies one file, section by section.
+class ConfigFile {
+ public:
+  ConfigFile(const OptionTable& options, const std::filesystem::path& path, Provenance& provenance)
+      : options_(options), path_(path.string()), provenance_(provenance) {}
+
+  void load() {
+    const ordered_json root = parse_ordered_json(read_file(path_, kMaxConfigBytes), path_,
+                                                 {.allow_comments = true}, &lines_);
+    if (!root.is_object()) fail_usage(path_, "expected one JSON object { ... }");
+    apply(root, "");
+  }
+
+ private:
+  std::string place(const std::string& key) const {
+    const auto line = lines_.find(key);
+    return line == lines_.end() ? path_ : cat(path_, ":", line->second);
+  }
+
+  bool is_section(const std::string& key) const {
+    const std::string prefix = canonical_key(key) + ".";
+    return std::any_of(options_.begin(), options_.end(),
+                       [&](const OptionEntry& entry) { return entry.key.starts_with(prefix); });
+  }
+
+  void apply(const ordered_json& object, const std::string& prefix) {
+    for (const auto& [name, value] : object.items()) {
+      const std::string key = prefix + name;
+      const OptionEntry* entry = find_option(options_, key);
+      if (entry != nullptr) {
+        set(*entry, key, value);
+      } else if (!is_section(key)) {
+        fail_usage(place(key), cat("unknown key \"", key, "\""), did_you_mean(options_, key));
+      } else if (!value.is_object()) {
+        fail_value(place(key), key, json(value), "a section { ... } of keys");
+      } else {
+        apply(value, key + ".");
+      }
+    }
+  }
+
+  void set(const OptionEntry& entry, const std::string& key, const ordered_json& value) {
+    // "lora": {"rank": 8} and "lora.rank": 16 are different keys to the JSON parser.
+    if (!seen_.insert(entry.key).second) {
+      fail_usage(place(key), cat("the key \"", entry.key, "\" is there twice"));
+    }
+    entry.set(json(value), place(key));
+    provenance_[entry.key] = place(key);
+  }
+
+  const OptionTable& options_;
+  std::string path_;
+  Provenance& provenance_;
+  KeyLines lines_;
+  std::set<std::string> seen_;
+};
+
+// The JSON value of a number; the text itself as a JSON text if it is none, for the error of set().
+json number_from_text(const std::string& text) {
+  const char* end = text.data() + text.size();
+  int64_t integer = 0;
+  if (const auto result = std::from_chars(text.data(), end, integer);
+      result.ec == std::errc() && result.ptr == end) {
+    return integer;
+  }
+  double number = 0;
+  if (const auto result = std::from_chars(text.data(), end, number);
+      result.ec == std::errc() && result.ptr == end && std::isfinite(number)) {
+    return number;
+  }
+  return text;
+}
+
+json scalar_from_text(const OptionEntry& entry, const std::string& text) {
+  if (entry.is_optional && text == "null") return nullptr;
+  if (entry.is_boolean && (text == "true" || text == "false")) return text == "true";
+  if (entry.type == "integer" || entry.type == "number") return number_from_text(text);
+  return text;
+}
+
+void append_list_elements(const OptionEntry& entry, const std::string& text, std::string_view where,
+                          json& list) {
+  if (text.empty()) return;  // --stop= is the empty list
+  if (text.front() == '[') {
+    const json parsed = parse_json(text, cat(where, ": ", entry.key));
+    list.insert(list.end(), parsed.begin(), parsed.end());
+    return;
+  }
+  for (const std::string& part : split(text, ',')) {
+    if (part.empty()) {
+      fail_value(where, entry.key, text, "no empty element",
+                 "write texts that hold commas as a JSON list: '[\"a,b\"]'");
+    }
+    list.push_back(entry.type == "list of integers" ? number_from_text(part) : json(part));
+  }
+}
+
+}  // namespace
+
+void load_config_file(const OptionTable& options, const std::filesystem::path& path,
+                      Provenance& provenance) {
+  ConfigFile(options, path, provenance).load();
+}
+
+void set_from_text(const OptionTable& options, const std::string& key,
+                   const std::vector<std::string>& values, std::string_view where,
+                   Provenance& provenance) {
+  const OptionEntry* entry = find_option(options, key);
+  if (entry == nullptr) {
+    fail_usage(where, cat("unknown key \"", key, "\""), did_you_mean(options, key));
+  }
+  for (const std::string& value : values) {
+    if (!is_utf8(value)) fail_usage(where, cat("the value of ", entry->key, " is not valid UTF-8"));
+  }
+  if (entry->is_list) {
+    json list = json::array();
+    for (const std::string& value : values) append_list_elements(*entry, value, where, list);
+    entry->set(list, where);
+  } else if (values.size() == 1) {
+    entry->set(scalar_from_text(*entry, values[0]), where);
+  } else {
+    fail_usage(where, cat(entry->key, " takes one value, got ", values.size()));
+  }
+  provenance[entry->key] = where;
+}
+
+const OptionEntry* find_option(const OptionTable& options, std::string_view key) {
+  const std::string canonical = canonical_key(key);
+  const auto found = std::find_if(options.begin(), options.end(), [&](const OptionEntry& entry) {
+    return canonical_key(entry.key) == canonical;
+  });
+  return found == options.end() ? nullptr : &*found;
+}
+
+std::string did_you_mean(const OptionTable& options, std::string_view key) {
+  const std::string canonical = canonical_key(key);
+  const std::string last = canonical.substr(canonical.rfind('.') + 1);
+  std::vector<std::string> keys;
+  std::vector<std::string> same_name;  // "rank" for "lora.rank"
+  for (const OptionEntry& entry : options) {
+    keys.push_back(entry.key);
+    if (entry.key.ends_with("." + last) || entry.key == last) same_name.push_back(entry.key);
+    // A misspelt section is as near as its name is.
+    for (size_t dot = entry.key.find('.'); dot != std::string::npos;
+         dot = entry.key.find('.', dot + 1)) {
+      const std::string section = entry.key.substr(0, dot);
+      if (std::find(keys.begin(), keys.end(), section) == keys.end()) keys.push_back(section);
+    }
+  }
+  const std::string near = same_name.size() == 1 ? same_name.front() : nearest(canonical, keys);
+  return near.empty() ? "" : cat("did you mean \"", near, "\"?");
+}
+
+void check_values(const OptionTable& options, const Provenance& provenance) {
+  for (const OptionEntry& entry : options) {
+    const auto source = provenance.find(entry.key);
+    check_range(entry, entry.get(), source == provenance.end() ? "default" : source->second);
+  }
+}
+
+ordered_json to_json(const OptionTable& options) {
+  ordered_json root = ordered_json::object();
+  for (const OptionEntry& entry : options) {
+    ordered_json* at = &root;
+    for (const std::string& part : split(entry.key, '.')) at = &(*at)[part];
+    *at = ordered_json(entry.get());
+  }
+  return root;
+}
+
+}  // namespace llama2zh

@@ -1,0 +1,154 @@
+// From logits to a token. The processors follow transformers 5.23 (generation/logits_process.py),
+// in the order of its generate(): RepetitionPenaltyLogitsProcessor, (presence and frequency, by
+// OpenAI's formula over the answer), TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper,
+// MinPLogitsWarper. Ties: top-k keeps every token equal to the k-th, as there; which of equal
+// tokens top-p drops depends on an unstable sort there, here the higher ids go first. Sums are in
+// double where transformers has float, so only tokens within 1e-7 of a threshold could differ.
+#include "llama2zh/engine/sampling.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <unordered_map>
+#include <utility>
+
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/text.h"
+
+namespace llama2zh {
+namespace {
+
+constexpr float kFiltered = -std::numeric_limits<float>::infinity();
+
+std::span<float> values_of(at::Tensor& logits) {
+  if (logits.dim() != 1 || logits.scalar_type() != at::kFloat || !logits.is_cpu() ||
+      !logits.is_contiguous())
+    fail_data("sampling", "logits must be one contiguous row of fp32 on the CPU");
+  return {logits.data_ptr<float>(), static_cast<size_t>(logits.numel())};
+}
+
+// Each token of prompt and answer once, however often it occurs.
+void penalise_repetition(std::span<float> logits, double penalty, std::span<const TokenId> prompt,
+                         std::span<const TokenId> answer) {
+  std::vector<bool> seen(logits.size());
+  const float factor = static_cast<float>(penalty);
+  for (const std::span<const TokenId> part : {prompt, answer}) {
+    for (const TokenId id : part) {
+      const auto i = static_cast<size_t>(id);
+      if (id < 0 || i >= logits.size() || seen[i]) continue;
+      seen[i] = true;
+      logits[i] = logits[i] < 0 ? logits[i] * factor : logits[i] / factor;
+    }
+  }
+}
+
+void penalise_counts(std::span<float> logits, const SamplingConfig& config,
+                     std::span<const TokenId> answer) {
+  std::unordered_map<TokenId, int64_t> counts;
+  for (const TokenId id : answer) ++counts[id];
+  for (const auto& [id, count] : counts) {
+    if (id < 0 || static_cast<size_t>(id) >= logits.size()) continue;
+    logits[static_cast<size_t>(id)] -= static_cast<float>(
+        config.presence_penalty + config.frequency_penalty * static_cast<double>(count));
+  }
+}
+
+void keep_top_k(std::span<float> logits, int64_t k) {
+  if (k >= static_cast<int64_t>(logits.size())) return;
+  std::vector<float> copy(logits.begin(), logits.end());
+  const auto kth = copy.begin() + static_cast<std::ptrdiff_t>(k - 1);
+  std::nth_element(copy.begin(), kth, copy.end(), std::greater<>());
+  for (float& logit : logits)
+    if (logit < *kth) logit = kFiltered;
+}
+
+// Keeps tokens, likeliest first, while those before them sum up to less than top_p. A heap gives
+// them in that order, so that only what is kept is sorted.
+void keep_top_p(std::span<float> logits, double top_p) {
+  const float highest = *std::max_element(logits.begin(), logits.end());
+  std::vector<std::pair<float, std::ptrdiff_t>> heap;  // (logit, -id): the likeliest on top
+  double total = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] == kFiltered) continue;
+    heap.emplace_back(logits[i], -static_cast<std::ptrdiff_t>(i));
+    total += std::exp(static_cast<double>(logits[i]) - highest);
+  }
+  std::make_heap(heap.begin(), heap.end());
+  auto end = heap.end();
+  double before = 0;
+  do {
+    std::pop_heap(heap.begin(), end--);
+    before += std::exp(static_cast<double>(end->first) - highest) / total;
+  } while (end != heap.begin() && before < top_p);
+  for (auto it = heap.begin(); it != end; ++it)
+    logits[static_cast<size_t>(-it->second)] = kFiltered;
+}
+
+void keep_min_p(std::span<float> logits, double min_p) {
+  const double highest = *std::max_element(logits.begin(), logits.end());
+  for (float& logit : logits)
+    if (std::exp(logit - highest) < min_p) logit = kFiltered;
+}
+
+// Index of the highest logit, the lowest of equal ones. A model with broken weights gives NaN: a
+// draw from that would be some token without a warning, and the filters' algorithms need an order.
+size_t highest_index(std::span<const float> logits) {
+  size_t best = 0;
+  bool any_nan = logits.empty();
+  for (size_t i = 0; i < logits.size(); ++i) {
+    any_nan |= std::isnan(logits[i]);
+    if (logits[i] > logits[best]) best = i;
+  }
+  if (any_nan || !std::isfinite(logits[best])) {
+    fail_data("sampling", "the model's logits are not finite numbers",
+              "check the weights with `llama2zh inspect`, or try --dtype float32");
+  }
+  return best;
+}
+
+}  // namespace
+
+bool is_greedy(const SamplingConfig& config) { return config.temperature < kGreedyBelow; }
+
+bool has_penalties(const SamplingConfig& config) {
+  return config.repetition_penalty != 1 || config.presence_penalty != 0 ||
+         config.frequency_penalty != 0;
+}
+
+void process_logits(at::Tensor& logits, const SamplingConfig& config,
+                    std::span<const TokenId> prompt, std::span<const TokenId> answer) {
+  const std::span<float> values = values_of(logits);
+  highest_index(values);
+  if (config.repetition_penalty != 1)
+    penalise_repetition(values, config.repetition_penalty, prompt, answer);
+  if (config.presence_penalty != 0 || config.frequency_penalty != 0)
+    penalise_counts(values, config, answer);
+  if (is_greedy(config)) return;
+  if (config.temperature != 1) {
+    const float temperature = static_cast<float>(config.temperature);
+    for (float& value : values) value /= temperature;
+  }
+  if (config.top_k > 0) keep_top_k(values, config.top_k);
+  if (config.top_p < 1) keep_top_p(values, config.top_p);
+  if (config.min_p > 0) keep_min_p(values, config.min_p);
+}
+
+TokenId sample(const at::Tensor& processed_logits, const SamplingConfig& config, Random& random) {
+  at::Tensor logits = processed_logits;
+  const std::span<const float> values = values_of(logits);
+  const size_t best = highest_index(values);
+  if (is_greedy(config)) return static_cast<TokenId>(best);
+
+  std::vector<double> cumulative(values.size());
+  double total = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (values[i] != kFiltered) total += std::exp(static_cast<double>(values[i]) - values[best]);
+    cumulative[i] = total;
+  }
+  const double point = random.uniform() * total;
+  const auto it = std::upper_bound(cumulative.begin(), cumulative.end(), point);
+  return it == cumulative.end() ? static_cast<TokenId>(best)
+                                : static_cast<TokenId>(it - cumulative.begin());
+}
+
+}  // namespace llama2zh

@@ -1,0 +1,69 @@
+// Everything that can be wrong with the files is found before the weights are read: tokenizer,
+// config, shapes, vocabulary sizes, adapters' embedding rows, template name, device and type.
+#include "llama2zh/engine/session.h"
+
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/text.h"
+#include "llama2zh/formats/peft.h"
+#include "llama2zh/model/load.h"
+#include "llama2zh/model/lora.h"
+
+namespace llama2zh {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The last adapter wins: it was trained last, on the tokenizer it carries.
+fs::path find_tokenizer(const LoadRequest& request) {
+  if (!request.tokenizer.empty()) return request.tokenizer;
+  for (auto it = request.adapters.rbegin(); it != request.adapters.rend(); ++it)
+    if (fs::exists(*it / "tokenizer.model")) return *it;
+  if (!fs::exists(request.model)) fail_io(request.model.string(), "there is no such model");
+  if (fs::is_directory(request.model)) {
+    // Meta's layout keeps one tokenizer for all sizes, beside their folders.
+    const fs::path parent = fs::absolute(request.model).lexically_normal().parent_path();
+    if (fs::exists(request.model / "params.json") &&
+        !fs::exists(request.model / "tokenizer.model") && fs::exists(parent / "tokenizer.model"))
+      return parent / "tokenizer.model";
+    if (fs::exists(request.model / "tokenizer.model") ||
+        fs::exists(request.model / "tokenizer.json"))
+      return request.model;  // a lone tokenizer.json is explained by Tokenizer::load
+  }
+  fail_usage(request.model.string(), "it has no tokenizer.model",
+             "name the model's tokenizer with --tokenizer FILE.model");
+}
+
+const ChatTemplate* find_template(const LoadRequest& request, const Tokenizer& tokenizer) {
+  if (!request.template_name.empty()) return &ChatTemplate::get(request.template_name);
+  if (!tokenizer.template_name().empty()) return &ChatTemplate::get(tokenizer.template_name());
+  if (!tokenizer.hf_chat_template().empty())
+    return ChatTemplate::detect(tokenizer.hf_chat_template());
+  return nullptr;
+}
+
+}  // namespace
+
+LoadedModel load_for_inference(const LoadRequest& request) {
+  LoadedModel loaded;
+  for (const fs::path& adapter : request.adapters) {
+    if (!is_peft_folder(adapter))
+      fail_format(adapter.string(), "this is no adapter folder: adapter_config.json is missing",
+                  "a whole model is given with --model");
+  }
+  loaded.tokenizer = std::make_unique<Tokenizer>(Tokenizer::load(find_tokenizer(request)));
+  loaded.chat_template = find_template(request, *loaded.tokenizer);
+
+  const OpenModel open = open_model(request.model);
+  for (const fs::path& adapter : request.adapters)
+    check_adapter_vocabulary(adapter, open.config, request.model);
+  check_vocabulary(*loaded.tokenizer, open.config, request.model);
+  const at::Device device = parse_device(request.device);
+  const at::ScalarType dtype = parse_dtype(request.dtype, open.config, device);
+
+  loaded.model = load_model(open, dtype, device);
+  for (const fs::path& adapter : request.adapters)
+    apply_adapter(*loaded.model, read_peft_adapter(adapter), /*train=*/false);
+  return loaded;
+}
+
+}  // namespace llama2zh

@@ -1,0 +1,65 @@
+// Stop texts over a stream. Tokens and stop texts have different borders, so text is held back from
+// the earliest place where a stop text may have begun: the longest end of the text that is a proper
+// beginning of one. Nothing released can therefore belong to a stop text, and each new piece is
+// searched from the end of what was released.
+#include "engine/stop_texts.h"
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/utf8.h"
+
+namespace llama2zh {
+
+AnswerText::AnswerText(const Tokenizer& tokenizer, std::vector<std::string> stops)
+    : decoder_(tokenizer), stops_(std::move(stops)) {
+  for (const std::string& stop : stops_) {
+    if (stop.empty()) fail_usage("stop", "an empty stop text would end every answer at once");
+    if (!is_utf8(stop)) fail_usage("stop", "the stop text is not UTF-8");
+  }
+}
+
+std::string AnswerText::push(TokenId id) {
+  if (stopped_) return {};
+  text_ += decoder_.push(id);
+  cut_at_stop();
+  return release(stopped_ ? text_.size() : text_.size() - possible_stop_suffix());
+}
+
+std::string AnswerText::finish() {
+  if (!stopped_) {
+    text_ += decoder_.finish();
+    cut_at_stop();
+  }
+  return release(text_.size());
+}
+
+// The earliest stop text wins; everything from it on is dropped.
+void AnswerText::cut_at_stop() {
+  size_t first = std::string::npos;
+  for (const std::string& stop : stops_) first = std::min(first, text_.find(stop, released_));
+  if (first == std::string::npos) return;
+  text_.resize(first);
+  stopped_ = true;
+}
+
+size_t AnswerText::possible_stop_suffix() const {
+  const std::string_view tail = std::string_view(text_).substr(released_);
+  size_t longest = 0;
+  for (const std::string& stop : stops_) {
+    for (size_t n = std::min(stop.size() - 1, tail.size()); n > longest; --n) {
+      if (tail.substr(tail.size() - n) == std::string_view(stop).substr(0, n)) longest = n;
+    }
+  }
+  return longest;
+}
+
+std::string AnswerText::release(size_t end) {
+  std::string piece = text_.substr(released_, end - released_);
+  released_ = end;
+  return piece;
+}
+
+}  // namespace llama2zh

@@ -1,0 +1,66 @@
+// Attention through libtorch's scaled_dot_product_attention, which picks a flash kernel for CPU and
+// CUDA tensors. Packed sequences are cut at their boundaries; neighbours of equal length (blocks of
+// pretraining text) go as one batch.
+#include "llama2zh/kernels/attention.h"
+
+#include <ATen/ops/cat.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <c10/util/Exception.h>
+
+#include <optional>
+
+namespace llama2zh {
+namespace {
+
+// [B * L, heads, d] -> [B, heads, L, d], without a copy.
+at::Tensor heads_first(const at::Tensor& x, int64_t batch) {
+  return x.view({batch, x.size(0) / batch, x.size(1), x.size(2)}).transpose(1, 2);
+}
+
+// Rows first .. first + batch * length - 1: `batch` sequences of `length` tokens.
+at::Tensor attend_equal_lengths(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                int64_t first, int64_t batch, int64_t length) {
+  const int64_t rows = batch * length;
+  const at::Tensor out = at::scaled_dot_product_attention(
+      heads_first(q.narrow(0, first, rows), batch), heads_first(k.narrow(0, first, rows), batch),
+      heads_first(v.narrow(0, first, rows), batch), /*attn_mask=*/{}, /*dropout_p=*/0.0,
+      /*is_causal=*/length > 1, /*scale=*/{}, /*enable_gqa=*/q.size(1) != k.size(1));
+  return out.transpose(1, 2).reshape({rows, q.size(1), q.size(2)});
+}
+
+}  // namespace
+
+at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const std::vector<int64_t>& boundaries) {
+  TORCH_CHECK(boundaries.size() >= 2 && boundaries.front() == 0 && boundaries.back() == q.size(0),
+              "packed_attention: boundaries must run from 0 to the number of tokens");
+  std::vector<at::Tensor> parts;
+  const size_t count = boundaries.size() - 1;
+  for (size_t i = 0; i < count;) {
+    const int64_t length = boundaries[i + 1] - boundaries[i];
+    TORCH_CHECK(length > 0, "packed_attention: sequence ", i, " is empty");
+    size_t end = i + 1;
+    while (end < count && boundaries[end + 1] - boundaries[end] == length) ++end;
+    parts.push_back(
+        attend_equal_lengths(q, k, v, boundaries[i], static_cast<int64_t>(end - i), length));
+    i = end;
+  }
+  return parts.size() == 1 ? parts.front() : at::cat(parts, 0);
+}
+
+at::Tensor cached_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  const int64_t length = q.size(0), positions = k.size(0);
+  TORCH_CHECK(length <= positions, "cached_attention: more queries than positions");
+  std::optional<at::Tensor> mask;  // row i sees positions 0 .. positions - length + i
+  if (length > 1 && length < positions) {
+    mask = at::ones({length, positions}, q.options().dtype(at::kBool)).tril(positions - length);
+  }
+  const at::Tensor out = at::scaled_dot_product_attention(
+      heads_first(q, 1), heads_first(k, 1), heads_first(v, 1), mask, /*dropout_p=*/0.0,
+      /*is_causal=*/length > 1 && length == positions, /*scale=*/{},
+      /*enable_gqa=*/q.size(1) != k.size(1));
+  return out.transpose(1, 2).reshape({length, q.size(1), q.size(2)});
+}
+
+}  // namespace llama2zh

@@ -1,0 +1,125 @@
+// LLaMA (Touvron et al. 2023): embedding, decoder layers, a final norm, the head. See nn/ for the
+// parts.
+#include "llama2zh/model/llama.h"
+
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/linear.h>
+
+#include <array>
+#include <utility>
+
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/text.h"
+#include "llama2zh/kernels/rms_norm.h"
+#include "llama2zh/nn/checkpoint.h"
+
+namespace llama2zh {
+namespace {
+
+void check_ids(const at::Tensor& ids, int64_t vocab_size) {
+  TORCH_CHECK(ids.dim() == 1, "Llama::forward: ids must have one dimension");
+  if (ids.numel() == 0) fail_data("input", "there are no tokens");
+  if (!ids.is_cpu()) return;
+  const int64_t low = ids.min().item<int64_t>(), high = ids.max().item<int64_t>();
+  if (low >= 0 && high < vocab_size) return;
+  fail_data(
+      "input",
+      cat("token id ", low < 0 ? low : high, " is outside the model's vocabulary of ", vocab_size),
+      "the tokenizer does not belong to this model");
+}
+
+// The seven projections of a layer, const or not, with their names.
+template <typename Layer>
+auto projections(Layer& layer) {
+  auto& attention = layer.self_attn;
+  auto& mlp = layer.mlp;
+  return std::array{std::pair{"self_attn.q_proj", &attention.q_proj},
+                    std::pair{"self_attn.k_proj", &attention.k_proj},
+                    std::pair{"self_attn.v_proj", &attention.v_proj},
+                    std::pair{"self_attn.o_proj", &attention.o_proj},
+                    std::pair{"mlp.gate_proj", &mlp.gate_proj},
+                    std::pair{"mlp.up_proj", &mlp.up_proj},
+                    std::pair{"mlp.down_proj", &mlp.down_proj}};
+}
+
+std::vector<at::Tensor> layer_parameters(const DecoderLayer& layer) {
+  std::vector<at::Tensor> out{layer.input_layernorm, layer.post_attention_layernorm};
+  for (const auto& [name, linear] : projections(layer)) {
+    out.push_back(linear->weight);
+    if (linear->lora) out.insert(out.end(), {linear->lora->a, linear->lora->b});
+  }
+  return out;
+}
+
+bool has_dropout(const DecoderLayer& layer) {
+  for (const auto& [name, linear] : projections(layer)) {
+    if (linear->lora && linear->lora->dropout > 0) return true;
+  }
+  return false;
+}
+
+// The body holds copies of the layer (tensors are shared, not copied) and of the tables, so that
+// only the context has to outlive the forward pass.
+at::Tensor checkpointed_layer(const DecoderLayer& layer, const at::Tensor& x,
+                              const RotaryTables& rotary, AttentionContext& context, int64_t index,
+                              const LayerShape& shape, bool training) {
+  const auto body = [layer, rotary, &context, index, shape, training](const at::Tensor& input) {
+    return layer.forward(input, rotary, context, index, shape, training);
+  };
+  return checkpoint(body, x, layer_parameters(layer), training && has_dropout(layer));
+}
+
+}  // namespace
+
+Llama::Llama(LlamaConfig model_config, at::ScalarType compute_dtype, at::Device device)
+    : config(std::move(model_config)),
+      layers(static_cast<size_t>(config.num_hidden_layers)),
+      compute_dtype_(compute_dtype),
+      device_(device),
+      rotary_(config.head_dim, config.rope, device) {}
+
+at::Tensor Llama::forward(const at::Tensor& ids, AttentionContext& context,
+                          const ForwardOptions& options) const {
+  if (!options.training) check_ids(ids, config.vocab_size);
+  const auto [cos, sin] = rotary_.at_positions(context.positions());
+  const RotaryTables rotary{cos, sin};
+  const LayerShape shape = config.layer_shape();
+  at::Tensor x = at::embedding(embed_tokens, ids).to(compute_dtype_);  // [T, H]
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const auto index = static_cast<int64_t>(i);
+    x = options.activation_checkpointing
+            ? checkpointed_layer(layers[i], x, rotary, context, index, shape, options.training)
+            : layers[i].forward(x, rotary, context, index, shape, options.training);
+  }
+  return rms_norm(x, norm, config.rms_norm_eps);
+}
+
+at::Tensor Llama::logits(const at::Tensor& hidden) const {
+  return at::linear(hidden, lm_head.weight.to(hidden.scalar_type())).to(at::kFloat);
+}
+
+void Llama::for_each_weight(
+    const std::function<void(const std::string& name, at::Tensor& weight)>& visit) {
+  visit("model.embed_tokens.weight", embed_tokens);
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const std::string prefix = cat("model.layers.", i, ".");
+    for (const auto& [name, linear] : projections(layers[i])) {
+      visit(prefix + name + ".weight", linear->weight);
+    }
+    visit(prefix + "input_layernorm.weight", layers[i].input_layernorm);
+    visit(prefix + "post_attention_layernorm.weight", layers[i].post_attention_layernorm);
+  }
+  visit("model.norm.weight", norm);
+  if (!config.tie_word_embeddings) visit("lm_head.weight", lm_head.weight);
+}
+
+void Llama::for_each_projection(
+    const std::function<void(const std::string& name, Linear& linear)>& visit) {
+  for (size_t i = 0; i < layers.size(); ++i) {
+    for (const auto& [name, linear] : projections(layers[i])) {
+      visit(cat("model.layers.", i, ".", name), *linear);
+    }
+  }
+}
+
+}  // namespace llama2zh

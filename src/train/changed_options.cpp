@@ -1,0 +1,102 @@
+// Resuming with other options would silently give a third run that is neither the old one nor the
+// new. Compared is what changes the weights; where the data come from is compared by the rows'
+// fingerprint, so that moved files are no difference.
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/text.h"
+#include "llama2zh/train/checkpoint.h"
+
+namespace llama2zh {
+namespace {
+
+// Options that leave the weights alone, or whose effect an identity covers.
+const std::set<std::string>& free_options() {
+  static const std::set<std::string> kFree = {"output_dir",
+                                              "overwrite",
+                                              "resume",
+                                              "resume_from",
+                                              "allow_changed",
+                                              "plan_only",
+                                              "model.path",
+                                              "model.tokenizer",
+                                              "model.device",
+                                              "model.peft_path",
+                                              "data.train_files",
+                                              "data.validation_files",
+                                              "data.validation_split",
+                                              "data.field",
+                                              "data.format",
+                                              "data.system",
+                                              "data.overlong",
+                                              "data.skip_bad_rows",
+                                              "data.max_rows",
+                                              "lora.init",
+                                              "train.stop_at_step",
+                                              "train.gradient_checkpointing",
+                                              "train.head_chunk_rows",
+                                              "train.logging_steps",
+                                              "train.eval_steps",
+                                              "train.save_steps",
+                                              "train.save_total_limit",
+                                              "train.save_dtype"};
+  return kFree;
+}
+
+void flatten(const ordered_json& value, const std::string& prefix,
+             std::map<std::string, std::string>& out) {
+  for (const auto& [key, item] : value.items()) {
+    const std::string name = prefix.empty() ? key : prefix + "." + key;
+    if (item.is_object()) {
+      flatten(item, name, out);
+    } else {
+      out[name] = item.dump();
+    }
+  }
+}
+
+std::map<std::string, std::string> compared(const TrainingState& state) {
+  std::map<std::string, std::string> options;
+  flatten(state.config, "", options);
+  const bool full = options["method"] == "\"full\"";
+  std::erase_if(options, [&](const auto& option) {
+    return free_options().count(option.first) != 0 || (full && option.first.starts_with("lora."));
+  });
+  flatten(state.identity, "", options);
+  return options;
+}
+
+std::string value_or(const std::map<std::string, std::string>& options, const std::string& key) {
+  const auto found = options.find(key);
+  return found == options.end() ? "unset" : found->second;
+}
+
+}  // namespace
+
+std::vector<std::string> changed_options(const TrainingState& saved, const TrainingState& now,
+                                         const std::vector<std::string>& allowed) {
+  const auto before = compared(saved), after = compared(now);
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : after) keys.push_back(key);
+  for (const auto& [key, value] : before) {
+    if (after.count(key) == 0) keys.push_back(key);
+  }
+  for (const std::string& name : allowed) {
+    if (std::find(keys.begin(), keys.end(), name) != keys.end()) continue;
+    const std::string near = nearest(name, keys);
+    fail_usage("allow_changed", cat("'", name, "' is not an option that is compared on resuming"),
+               near.empty() ? "" : cat("did you mean ", near, "?"));
+  }
+  std::vector<std::string> lines;
+  for (const std::string& key : keys) {
+    if (value_or(before, key) == value_or(after, key)) continue;
+    if (std::find(allowed.begin(), allowed.end(), key) != allowed.end()) continue;
+    lines.push_back(cat(key, ": ", value_or(before, key), " in the checkpoint, ",
+                        value_or(after, key), " now"));
+  }
+  return lines;
+}
+
+}  // namespace llama2zh

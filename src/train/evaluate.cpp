@@ -1,0 +1,40 @@
+// Mean token loss of held-out rows. Cutting into blocks leaves the first token of each block
+// unpredicted, so bits per character takes the mean loss for every target token of the text.
+#include "llama2zh/train/evaluate.h"
+
+#include <chrono>
+#include <cmath>
+#include <numbers>
+
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/signals.h"
+#include "llama2zh/train/step.h"
+
+namespace llama2zh {
+
+double EvalResult::perplexity() const { return std::exp(loss); }
+
+std::optional<EvalResult> evaluate_loss(const Llama& model, const ValidationSet& set,
+                                        int64_t head_chunk_rows) {
+  const auto start = std::chrono::steady_clock::now();
+  EvalResult result;
+  result.name = set.name;
+  double sum = 0;
+  for (int64_t i = 0; i < set.loader.batches(0); ++i) {
+    if (stop_requested()) return std::nullopt;
+    const PackedBatch batch = set.loader.batch(0, i);
+    sum += summed_loss(model, batch, head_chunk_rows);
+    result.tokens += batch.supervised;
+  }
+  if (result.tokens == 0) fail_data(set.name, "the validation set has no token to predict");
+  result.loss = sum / static_cast<double>(result.tokens);
+  if (set.characters > 0) {
+    result.bits_per_character = result.loss / std::numbers::ln2 *
+                                static_cast<double>(set.target_tokens) /
+                                static_cast<double>(set.characters);
+  }
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return result;
+}
+
+}  // namespace llama2zh

@@ -1,0 +1,134 @@
+// A run's folder is its result's folder too (as Hugging Face's Trainer has it), with checkpoints
+// and the log beside the result's files. So the folder can't be staged as a whole: the result is
+// staged inside it and then moved up, file by file, with the manifest as the commit mark.
+#include "train/output_folder.h"
+
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/file.h"
+#include "llama2zh/base/text.h"
+#include "llama2zh/formats/manifest.h"
+#include "llama2zh/train/checkpoint.h"
+
+namespace llama2zh {
+namespace {
+
+void refuse_input_as_output(const fs::path& output, const std::string& input, const char* key) {
+  std::error_code error;
+  if (input.empty() || !fs::equivalent(output, input, error)) return;
+  fail_usage("output_dir", cat("'", output.string(), "' is also ", key, ", which would be lost"),
+             "name another folder");
+}
+
+std::string first_names(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (names.size() == 4) {
+      names.push_back("...");
+      break;
+    }
+    names.push_back(entry.path().filename().string());
+  }
+  return join(names, ", ");
+}
+
+bool is_result_file(const std::string& name) {
+  static const std::vector<std::string> kNames = {"trainer_log.jsonl",
+                                                  "run_config.json",
+                                                  "README.md",
+                                                  "adapter_config.json",
+                                                  "config.json",
+                                                  "generation_config.json",
+                                                  "tokenizer.model",
+                                                  "tokenizer_config.json",
+                                                  "special_tokens_map.json",
+                                                  "added_tokens.json",
+                                                  "chat_template.jinja",
+                                                  "adapter_model.safetensors",
+                                                  "model.safetensors",
+                                                  "model.safetensors.index.json",
+                                                  kManifestName};
+  for (const std::string& known : kNames) {
+    if (name == known) return true;
+  }
+  return name.starts_with("model-0") && name.ends_with(".safetensors");
+}
+
+// Ours, complete or not: it has the state file or the manifest.
+bool is_own_checkpoint(const fs::path& folder) {
+  return fs::exists(folder / "trainer_state.json") || has_manifest(folder);
+}
+
+void remove_earlier_run(const fs::path& folder) {
+  for (const CheckpointEntry& entry : list_checkpoints(folder)) {
+    if (is_own_checkpoint(entry.path)) fs::remove_all(entry.path);
+  }
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (is_result_file(entry.path().filename().string())) files.push_back(entry.path());
+  }
+  for (const fs::path& file : files) fs::remove(file);
+}
+
+}  // namespace
+
+void check_output_folder(const RunConfig& config) {
+  if (config.output_dir.empty()) {
+    fail_usage("output_dir", "no output folder was named", "set output_dir or pass --output-dir");
+  }
+  const fs::path output = config.output_dir;
+  refuse_input_as_output(output, config.model.path, "model.path");
+  refuse_input_as_output(output, config.model.peft_path, "model.peft_path");
+  fs::path existing = fs::absolute(output);
+  while (!fs::exists(existing) && existing.has_relative_path()) existing = existing.parent_path();
+  if (!fs::is_directory(existing)) {
+    fail_usage(existing.string(), "expected a folder, found a file", "name another output_dir");
+  }
+  if (::access(existing.c_str(), W_OK) != 0) {
+    fail_io(existing.string(), "the output folder can't be written to", errno);
+  }
+  const bool resumes = config.resume || !config.resume_from.empty();
+  if (resumes && config.overwrite) {
+    fail_usage("overwrite", "can't be asked for together with resume", "pass one of the two");
+  }
+  if (!fs::exists(output) || fs::is_empty(output) || resumes || config.overwrite) return;
+  fail_usage(output.string(), cat("the output folder is not empty (", first_names(output), ")"),
+             "pass --resume to go on with its run, --overwrite to replace it, or name another");
+}
+
+void prepare_output_folder(const RunConfig& config) {
+  const fs::path output = config.output_dir;
+  try {
+    fs::create_directories(output);
+    if (config.overwrite) remove_earlier_run(output);
+  } catch (const fs::filesystem_error& error) {
+    fail_io(output.string(), "the output folder can't be prepared", error.code().value());
+  }
+}
+
+void publish_result(const fs::path& output_dir,
+                    const std::function<void(const fs::path& folder)>& write) {
+  StagedFolder staged(output_dir / "result", Existing::kReplace);
+  write(staged.path());
+  std::vector<fs::path> names;
+  for (const auto& entry : fs::directory_iterator(staged.path())) {
+    if (entry.path().filename() != kManifestName) names.push_back(entry.path().filename());
+  }
+  names.emplace_back(kManifestName);
+  try {
+    fs::remove(output_dir / kManifestName);
+    for (const fs::path& name : names) {
+      fsync_path(staged.path() / name);
+      fs::rename(staged.path() / name, output_dir / name);
+    }
+  } catch (const fs::filesystem_error& error) {
+    fail_io(output_dir.string(), "the result can't be moved into place", error.code().value());
+  }
+  fsync_path(output_dir);
+}
+
+}  // namespace llama2zh

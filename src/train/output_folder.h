@@ -1,0 +1,24 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+
+#include "llama2zh/train/run_config.h"
+
+namespace llama2zh {
+
+// kUsage if the folder can't take this run: another run's (or anything) is in it and neither
+// resume nor overwrite was asked for; it is an input of the run. kIo if it can't be written to.
+// Changes nothing.
+void check_output_folder(const RunConfig& config);
+
+// Makes the folder; with overwrite removes what an earlier run left (checkpoints, log, result), and
+// nothing else.
+void prepare_output_folder(const RunConfig& config);
+
+// Fills output_dir with what `write` puts into a folder: every file gets its name only when all
+// are written and flushed, the manifest last.
+void publish_result(const std::filesystem::path& output_dir,
+                    const std::function<void(const std::filesystem::path& folder)>& write);
+
+}  // namespace llama2zh

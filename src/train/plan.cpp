@@ -1,0 +1,124 @@
+// The plan that is printed before a run. Activations per token and layer, in numbers of the
+// arithmetic's type that autograd keeps (H hidden, K key/value width, I intermediate): two norms
+// with their inputs in fp32 and outputs (2 x 3 H), q, k, v before and after rotation (2 H + 3 K),
+// attention's output (H), gate, up, silu and product (4 I); LoRA adds its inner products, which
+// are small. With checkpointing one layer of these and H a layer remain.
+#include "llama2zh/train/plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+
+#include "llama2zh/base/text.h"
+#include "llama2zh/model/load.h"
+
+namespace llama2zh {
+namespace {
+
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// "model.layers.0.self_attn.q_proj.weight" -> "q_proj"
+std::string module_of(const std::string& weight) {
+  const std::vector<std::string> parts = split(weight, '.');
+  return parts.size() < 2 ? weight : parts[parts.size() - 2];
+}
+
+std::string percent(int64_t part, int64_t whole) {
+  std::ostringstream out;
+  out.precision(3);
+  out << 100.0 * static_cast<double>(part) / static_cast<double>(std::max<int64_t>(1, whole));
+  return out.str() + " %";
+}
+
+}  // namespace
+
+StepCount::StepCount(const BatchLoader& loader, const TrainerConfig& config)
+    : loader_(&loader), accumulation_(config.gradient_accumulation_steps) {
+  if (config.max_steps > 0) {
+    total_ = config.max_steps;
+    return;
+  }
+  const double whole = std::floor(config.num_train_epochs);
+  for (int64_t epoch = 0; epoch < static_cast<int64_t>(whole); ++epoch) {
+    total_ += steps_in_epoch(epoch);
+  }
+  const double rest = config.num_train_epochs - whole;
+  if (rest > 0) {
+    const auto steps = static_cast<double>(steps_in_epoch(static_cast<int64_t>(whole)));
+    total_ += static_cast<int64_t>(std::ceil(rest * steps));
+  }
+}
+
+int64_t StepCount::steps_in_epoch(int64_t epoch) const {
+  return (loader_->batches(epoch) + accumulation_ - 1) / accumulation_;
+}
+
+int64_t trainable_parameters(const LlamaConfig& model, const RunConfig& run) {
+  if (run.method == "full") return model.parameter_count();
+  const LoraConfig& lora = run.lora;
+  const bool tied = model.tie_word_embeddings;
+  int64_t count = 0;
+  for (const TensorInfo& info : expected_tensors(model, at::kFloat)) {
+    const std::string module = module_of(info.name);
+    if (contains(lora.target_modules, module)) {
+      count += lora.rank * (info.shape[0] + info.shape[1]);
+    } else if (contains(lora.modules_to_save, module) ||
+               (tied && module == "embed_tokens" && contains(lora.modules_to_save, "lm_head"))) {
+      count += info.numel();
+    }
+  }
+  return count;
+}
+
+MemoryEstimate estimate_memory(const LlamaConfig& model, const RunConfig& run, int64_t trainable,
+                               int64_t bytes_per_number, bool mapped) {
+  const int64_t tokens = run.data.block_size * run.train.micro_batch_size;
+  const int64_t kv = model.num_key_value_heads * model.head_dim;
+  const int64_t fp32_in_norms = 2 * 4 * model.hidden_size;
+  const int64_t layer =
+      (7 * model.hidden_size + 3 * kv + 4 * model.intermediate_size) * bytes_per_number +
+      fp32_in_norms;
+  const int64_t kept = run.train.gradient_checkpointing
+                           ? model.num_hidden_layers * model.hidden_size * bytes_per_number + layer
+                           : model.num_hidden_layers * layer;
+  const int64_t chunk = std::min(run.train.head_chunk_rows, tokens);
+  const int64_t logits = chunk * model.vocab_size * (8 + bytes_per_number);
+  const int64_t full_matrices = run.method == "full" || !run.lora.modules_to_save.empty() ? 2 : 0;
+  MemoryEstimate estimate;
+  const int64_t frozen = run.method == "full" ? 0 : model.parameter_count();
+  estimate.frozen = static_cast<uint64_t>(frozen * bytes_per_number);
+  // master, gradient, two moments; and the next micro-batch's gradient of the two big matrices
+  estimate.trained = static_cast<uint64_t>(trainable * 16 + full_matrices * model.vocab_size *
+                                                                model.hidden_size * 4);
+  estimate.activations = static_cast<uint64_t>(tokens * kept + logits);
+  estimate.mapped = mapped;
+  return estimate;
+}
+
+std::string describe(const TrainingPlan& plan) {
+  std::ostringstream out;
+  out << "Plan\n"
+      << "  parameters   " << with_thousands(plan.parameters) << ", trained "
+      << with_thousands(plan.trainable) << " (" << percent(plan.trainable, plan.parameters) << ")\n"
+      << "  arithmetic   " << plan.dtype << " on " << plan.device << "\n"
+      << "  data         " << with_thousands(plan.rows) << " rows, " << with_thousands(plan.tokens)
+      << " tokens";
+  if (plan.characters > 0) out << ", " << with_thousands(plan.characters) << " characters";
+  if (plan.overlong_rows > 0) out << "; longer than a block: " << plan.overlong_rows;
+  if (plan.dropped_rows > 0) out << "; dropped: " << plan.dropped_rows;
+  if (plan.bad_rows > 0) out << "; bad and skipped: " << plan.bad_rows;
+  out << "\n  a step       " << plan.micro_batch_size << " x " << plan.accumulation << " blocks of "
+      << plan.block_size << " = up to " << with_thousands(plan.tokens_per_step()) << " tokens\n"
+      << "  steps        " << with_thousands(plan.steps) << " (" << plan.steps_in_epoch
+      << " an epoch, " << plan.warmup_steps << " warmup)\n"
+      << "  memory       about " << human_bytes(plan.memory.total()) << ": frozen "
+      << human_bytes(plan.memory.frozen) << (plan.memory.mapped ? " (mapped)" : "") << ", trained "
+      << human_bytes(plan.memory.trained) << ", activations "
+      << human_bytes(plan.memory.activations) << "\n"
+      << "  time         known after the first steps";
+  return out.str();
+}
+
+}  // namespace llama2zh

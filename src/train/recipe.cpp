@@ -1,0 +1,224 @@
+// A training run from top to bottom; the parts are in the other files of this folder.
+#include "llama2zh/train/recipe.h"
+
+#include <ATen/Context.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+#include <random>
+
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/file.h"
+#include "llama2zh/base/log.h"
+#include "llama2zh/base/signals.h"
+#include "llama2zh/base/text.h"
+#include "llama2zh/config/load.h"
+#include "llama2zh/formats/peft.h"
+#include "train/output_folder.h"
+#include "train/run_inputs.h"
+
+namespace llama2zh {
+namespace {
+
+std::string new_run_id() {
+  std::random_device device;
+  char text[17];
+  std::snprintf(text, sizeof text, "%08x%08x", device(), device());
+  return text;
+}
+
+// The type in which full matrices leave a run.
+at::ScalarType result_dtype(const RunConfig& config, const RunInputs& inputs) {
+  const std::string& name =
+      config.train.save_dtype == "auto" ? inputs.open.config.dtype : config.train.save_dtype;
+  if (name == "bfloat16") return at::kBFloat16;
+  return name == "float16" ? at::kHalf : at::kFloat;
+}
+
+// Writes results and the weights of checkpoints.
+class ResultWriter {
+ public:
+  ResultWriter(const RunConfig& config, RowKind kind, const RunInputs& inputs, Llama& model)
+      : config_(&config),
+        inputs_(&inputs),
+        model_(&model),
+        template_(kind == RowKind::kSft ? config.data.chat_template
+                                        : inputs.tokenizer.template_name()) {}
+
+  void write(const fs::path& folder, at::ScalarType dtype, bool trained) const {
+    if (config_->method == "full") {
+      save_model(folder, *model_, &inputs_->tokenizer,
+                 {.dtype = dtype, .template_name = template_});
+      return;
+    }
+    PeftAdapter adapter =
+        extract_adapter(*model_, config_->lora, fs::absolute(config_->model.path).string(), dtype);
+    if (inputs_->adapter) keep_adapter_config(adapter.config, inputs_->adapter->config);
+    write_peft_adapter(folder, adapter, trained);
+    inputs_->tokenizer.save(folder, template_);
+  }
+
+  Manifest manifest(const std::string& base_identity) const {
+    Manifest manifest;
+    manifest.kind = config_->method == "full" ? "model" : "adapter";
+    manifest.tokenizer_sha256 = inputs_->tokenizer.fingerprint();
+    manifest.vocab_size = inputs_->open.config.vocab_size;
+    if (config_->method == "lora") manifest.base_identity = base_identity;
+    manifest.extra["method"] = config_->method;
+    manifest.extra["template"] = template_;
+    return manifest;
+  }
+
+ private:
+  // Patterns and regexes of the adapter that was continued say more than our section can.
+  static void keep_adapter_config(PeftConfig& config, const PeftConfig& continued) {
+    const PeftConfig extracted = config;
+    config = continued;
+    config.base_model = extracted.base_model;
+    config.dropout = extracted.dropout;
+    config.modules_to_save = extracted.modules_to_save;
+  }
+  const RunConfig* config_;
+  const RunInputs* inputs_;
+  Llama* model_;
+  std::string template_;
+};
+
+// The folder that was named, if a run can go on from it and nothing newer would shadow it later.
+fs::path named_checkpoint(const RunConfig& config) {
+  const fs::path named = fs::weakly_canonical(config.resume_from);
+  const std::vector<CheckpointEntry> entries = list_checkpoints(config.output_dir);
+  const auto found = std::find_if(
+      entries.begin(), entries.end(),
+      [&](const CheckpointEntry& entry) { return fs::weakly_canonical(entry.path) == named; });
+  if (found == entries.end()) {
+    fail_usage(config.resume_from, cat("not a checkpoint-N folder of ", config.output_dir),
+               "name one, or pass --resume to take the newest that is whole");
+  }
+  if (!has_manifest(named)) {
+    fail_format(config.resume_from, "not a complete checkpoint: it has no manifest",
+                "pass --resume to take the newest that is whole");
+  }
+  if (has_manifest(entries.back().path) && entries.back().step > found->step) {
+    fail_usage(entries.back().path.string(),
+               cat("it is newer than ", config.resume_from, ": a later --resume would take it"),
+               "move it away first");
+  }
+  verify_manifest(named, /*deep=*/true);
+  return named;
+}
+
+// None: start from the beginning.
+std::optional<fs::path> checkpoint_to_resume(const RunConfig& config) {
+  if (!config.resume_from.empty()) return named_checkpoint(config);
+  if (!config.resume) return std::nullopt;
+  const auto newest = newest_valid_checkpoint(config.output_dir);
+  if (newest) return newest->path;
+  log_warning(cat(config.output_dir, " has no checkpoint yet: starting from the beginning"));
+  return std::nullopt;
+}
+
+void check_unchanged(const TrainingState& saved, const TrainingState& now, const RunConfig& config,
+                     const fs::path& checkpoint) {
+  const auto changed = changed_options(saved, now, config.allow_changed);
+  if (changed.empty()) return;
+  fail_usage(checkpoint.string(),
+             cat("these options differ from the run to be resumed: ", join(changed, "; ")),
+             "use the old values, or pass --allow-changed with the keys that may differ");
+}
+
+TrainingState initial_state(RunConfig& config, const RunInputs& inputs,
+                            const std::string& base_identity) {
+  TrainingState state;
+  state.run_id = new_run_id();
+  state.config = to_json(bind_options(config));
+  state.identity = {{"data", rows_fingerprint(inputs.data.train.rows)},
+                    {"model", base_identity},
+                    {"tokenizer", inputs.tokenizer.fingerprint()}};
+  return state;
+}
+
+std::vector<ValidationSet> validation_sets(const RunConfig& config, RowKind kind,
+                                           const RunInputs& inputs) {
+  LoaderOptions options = loader_options(config, kind, inputs.tokenizer);
+  options.shuffle = false;
+  std::vector<ValidationSet> sets;
+  for (const NamedRows& rows : inputs.data.validation) {
+    const int64_t characters = kind == RowKind::kPretrain ? rows.counts.characters : 0;
+    sets.push_back(
+        {rows.name, BatchLoader(rows.rows, options), rows.rows.total_supervised(), characters});
+  }
+  return sets;
+}
+
+void print_summary(const Trainer& trainer, const RunConfig& config) {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  std::cout << "Done: " << trainer.state().step << " steps, "
+            << with_thousands(trainer.state().tokens) << " tokens";
+  if (trainer.last()) std::cout << ", last loss " << trainer.last()->loss;
+  for (const EvalResult& result : trainer.last_evaluation()) {
+    std::cout << "; " << result.name << ": loss " << result.loss << ", perplexity "
+              << result.perplexity();
+    if (result.bits_per_character) std::cout << ", bits/character " << *result.bits_per_character;
+  }
+  std::cout << "; peak memory " << human_bytes(static_cast<uint64_t>(usage.ru_maxrss) * 1024)
+            << "\n"
+            << (config.method == "full" ? "Model: " : "Adapter: ") << config.output_dir
+            << std::endl;
+}
+
+}  // namespace
+
+TrainOutcome run_training(RunConfig config, RowKind kind) {
+  install_stop_signals();
+  check_output_folder(config);
+  RunInputs inputs = open_inputs(config, kind);
+  const BatchLoader loader(inputs.data.train.rows, loader_options(config, kind, inputs.tokenizer));
+  std::cout << describe(make_plan(config, inputs, loader)) << std::endl;
+  if (config.plan_only) return TrainOutcome::kFinished;
+
+  const std::string base_identity = model_identity(inputs.open);
+  TrainingState state = initial_state(config, inputs, base_identity);
+  const std::optional<fs::path> checkpoint = checkpoint_to_resume(config);
+  std::optional<TrainingState> saved;
+  if (checkpoint) {
+    saved = read_training_state(*checkpoint);
+    check_unchanged(*saved, state, config, *checkpoint);
+  }
+  if (stop_requested()) return TrainOutcome::kStopped;
+
+  at::manual_seed(static_cast<uint64_t>(config.train.seed));
+  const std::unique_ptr<Llama> model = load_for_training(config, inputs);
+  const ResultWriter writer(config, kind, inputs, *model);
+  TrainerParts parts{
+      .model = model.get(),
+      .loader = &loader,
+      .validation = validation_sets(config, kind, inputs),
+      .output_dir = config.output_dir,
+      .write_weights =
+          [&](const fs::path& folder) { writer.write(folder, at::kFloat, /*trained=*/false); },
+      .manifest = writer.manifest(base_identity),
+      .state = state};
+  Trainer trainer(std::move(parts), config.train);
+  if (saved) trainer.resume(*checkpoint, *saved);
+  prepare_output_folder(config);
+  write_json_file(fs::path(config.output_dir) / "run_config.json", state.config);
+
+  if (trainer.run() == TrainOutcome::kStopped) {
+    log_info("stopped; go on with the same command and --resume");
+    return TrainOutcome::kStopped;
+  }
+  publish_result(config.output_dir, [&](const fs::path& folder) {
+    writer.write(folder, result_dtype(config, inputs), /*trained=*/trainer.state().updates > 0);
+    Manifest manifest = writer.manifest(base_identity);
+    manifest.extra["steps"] = trainer.state().step;
+    write_manifest(folder, manifest);
+  });
+  print_summary(trainer, config);
+  return TrainOutcome::kFinished;
+}
+
+}  // namespace llama2zh

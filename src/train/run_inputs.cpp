@@ -1,0 +1,195 @@
+// The order is that of cost: names and sizes first, then the rows, the weights last.
+#include "train/run_inputs.h"
+
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <set>
+
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/hash.h"
+#include "llama2zh/base/log.h"
+#include "llama2zh/base/text.h"
+#include "llama2zh/model/lora.h"
+#include "llama2zh/train/schedule.h"
+
+namespace llama2zh {
+namespace {
+
+std::string leaf_module(const std::string& name) {
+  const std::vector<std::string> parts = split(name, '.');
+  const size_t back = parts.back() == "weight" ? 2 : 1;
+  return parts.size() < back ? name : parts[parts.size() - back];
+}
+
+// Those of `order` that occur as the last part of a key.
+template <typename Map>
+std::vector<std::string> modules_in(const Map& map, const std::vector<std::string>& order) {
+  std::set<std::string> present;
+  for (const auto& [name, value] : map) present.insert(leaf_module(name));
+  std::vector<std::string> result;
+  for (const std::string& name : order) {
+    if (present.count(name) != 0) result.push_back(name);
+  }
+  return result;
+}
+
+void overrule(const char* key, const std::string& ours, const std::string& adapters) {
+  if (ours == adapters) return;
+  log_warning(cat("lora.", key, ": ", adapters, " as in model.peft_path, not ", ours));
+}
+
+// The adapter's shape is a fact; dropout is training's own business.
+void take_over_adapter(LoraConfig& lora, PeftAdapter& adapter) {
+  const LoraConfig given = lora;
+  lora.rank = adapter.config.rank;
+  lora.alpha = adapter.config.alpha;
+  lora.use_rslora = adapter.config.use_rslora;
+  lora.target_modules = modules_in(adapter.lora, LoraConfig().target_modules);
+  lora.modules_to_save = modules_in(adapter.full, {"embed_tokens", "lm_head"});
+  overrule("rank", cat(given.rank), cat(lora.rank));
+  overrule("alpha", cat(given.alpha), cat(lora.alpha));
+  overrule("use_rslora", cat(given.use_rslora), cat(lora.use_rslora));
+  const auto sorted = [](std::vector<std::string> names) {
+    std::sort(names.begin(), names.end());
+    return join(names, ",");
+  };
+  overrule("target_modules", sorted(given.target_modules), sorted(lora.target_modules));
+  overrule("modules_to_save", sorted(given.modules_to_save), sorted(lora.modules_to_save));
+  adapter.config.dropout = lora.dropout;
+}
+
+// Before the weights are loaded; inject_lora() would notice only then.
+void check_modules(const std::vector<std::string>& names, const std::vector<std::string>& known,
+                   const char* key) {
+  for (const std::string& name : names) {
+    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+    const std::string near = nearest(name, known);
+    fail_usage(key, cat("'", name, "' can't be trained; expected some of ", join(known, ", ")),
+               near.empty() ? "" : cat("did you mean ", near, "?"));
+  }
+}
+
+void check_lengths(const RunConfig& config, const LlamaConfig& model) {
+  if (config.data.block_size <= model.max_position_embeddings) return;
+  log_warning(cat("data.block_size ", config.data.block_size, " is more than the model's ",
+                  model.max_position_embeddings, " positions (max_position_embeddings)"));
+}
+
+// Masters that were loaded through a narrower type get the stored float32 values.
+void refine_masters(Llama& model, const OpenModel& open) {
+  const at::NoGradGuard no_grad;
+  model.for_each_weight([&](const std::string& name, at::Tensor& weight) {
+    if (!weight.requires_grad()) return;
+    const TensorInfo* stored = open.source->find(name);
+    if (stored != nullptr && stored->dtype == at::kFloat) weight.copy_(open.source->load(name));
+  });
+}
+
+}  // namespace
+
+RunInputs open_inputs(RunConfig& config, RowKind kind) {
+  if (config.model.path.empty()) {
+    fail_usage("model.path", "no model was named", "set model.path or pass --model.path");
+  }
+  if (config.method == "full" && !config.model.peft_path.empty()) {
+    fail_usage("model.peft_path", "an adapter can't be continued with method full",
+               "merge it into the model first");
+  }
+  if (config.method == "lora") {
+    check_modules(config.lora.target_modules, LoraConfig().target_modules, "lora.target_modules");
+    check_modules(config.lora.modules_to_save, {"embed_tokens", "lm_head"}, "lora.modules_to_save");
+  }
+  const at::Device device = parse_device(config.model.device);
+  OpenModel open = open_model(config.model.path);
+  const at::ScalarType dtype = parse_dtype(config.model.dtype, open.config, device);
+  if (config.model.tokenizer.empty()) config.model.tokenizer = config.model.path;
+  Tokenizer tokenizer = Tokenizer::load(config.model.tokenizer);
+  check_vocabulary(tokenizer, open.config, open.path);
+  std::optional<PeftAdapter> adapter;
+  if (!config.model.peft_path.empty()) {
+    check_adapter_vocabulary(config.model.peft_path, open.config, open.path);
+    adapter = read_peft_adapter(config.model.peft_path);
+    take_over_adapter(config.lora, *adapter);
+  }
+  check_lengths(config, open.config);
+  config.model.device = device.str();
+  config.model.dtype = dtype_name(dtype);
+  Datasets data = load_datasets(config.data, kind, tokenizer);
+  if (data.train.rows.total_supervised() == 0) {
+    fail_data(join(config.data.train_files, ", "), "no row holds a token to be learned");
+  }
+  return {std::move(open), std::move(adapter), std::move(tokenizer), device,
+          dtype,           std::move(data)};
+}
+
+LoaderOptions loader_options(const RunConfig& config, RowKind kind, const Tokenizer& tokenizer) {
+  LoaderOptions options;
+  options.kind = kind;
+  options.block_size = config.data.block_size;
+  options.micro_batch_size = config.train.micro_batch_size;
+  options.packing = config.data.packing;
+  options.cross_documents = config.data.cross_documents;
+  options.shuffle = config.data.shuffle;
+  options.seed = static_cast<uint64_t>(config.train.seed);
+  options.pad_id = tokenizer.eos_id();
+  return options;
+}
+
+TrainingPlan make_plan(const RunConfig& config, const RunInputs& inputs,
+                       const BatchLoader& loader) {
+  const NamedRows& train = inputs.data.train;
+  const StepCount steps(loader, config.train);
+  const auto bytes = static_cast<int64_t>(c10::elementSize(inputs.dtype));
+  TrainingPlan plan;
+  plan.parameters = inputs.open.config.parameter_count();
+  plan.trainable = trainable_parameters(inputs.open.config, config);
+  plan.rows = train.rows.size();
+  plan.tokens = train.rows.total_tokens();
+  plan.characters = train.counts.characters;
+  plan.bad_rows = train.counts.bad;
+  plan.dropped_rows = train.counts.dropped;
+  plan.overlong_rows = train.counts.overlong;
+  plan.block_size = config.data.block_size;
+  plan.micro_batch_size = config.train.micro_batch_size;
+  plan.accumulation = config.train.gradient_accumulation_steps;
+  plan.steps = steps.total();
+  plan.steps_in_epoch = steps.steps_in_epoch(0);
+  plan.warmup_steps = LearningRate(config.train, steps.total()).warmup_steps();
+  plan.dtype = config.model.dtype;
+  plan.device = config.model.device;
+  const bool mapped = inputs.device.is_cpu() && config.model.dtype == inputs.open.config.dtype;
+  plan.memory = estimate_memory(inputs.open.config, config, plan.trainable, bytes, mapped);
+  return plan;
+}
+
+std::string rows_fingerprint(const TokenRows& rows) {
+  uint64_t hash = 0;
+  for (int64_t row = 0; row < rows.size(); ++row) {
+    const auto ids = rows.ids(row);
+    const auto targets = rows.supervised(row);
+    hash = xxh64({reinterpret_cast<const char*>(ids.data()), ids.size_bytes()}, hash);
+    hash = xxh64({reinterpret_cast<const char*>(targets.data()), targets.size_bytes()}, hash);
+  }
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
+  return text;
+}
+
+std::unique_ptr<Llama> load_for_training(const RunConfig& config, const RunInputs& inputs) {
+  std::unique_ptr<Llama> model = load_model(inputs.open, inputs.dtype, inputs.device);
+  if (inputs.adapter) {
+    apply_adapter(*model, *inputs.adapter, /*train=*/true);
+    return model;
+  }
+  if (config.method == "full") {
+    train_all_parameters(*model);
+  } else {
+    inject_lora(*model, config.lora, static_cast<uint64_t>(config.train.seed));
+  }
+  if (inputs.dtype != at::kFloat) refine_masters(*model, inputs.open);
+  return model;
+}
+
+}  // namespace llama2zh

@@ -1,0 +1,113 @@
+// Accumulation. With n_i supervised tokens in micro-batch i, N in the whole step and M micro-batches
+// that have any, the step's loss is
+//   token              sum_i (loss sum of i) / N          (Hugging Face since 2024-10)
+//   micro_batch_mean   sum_i (loss sum of i) / (n_i M)    (before, and the original recipe)
+// and each micro-batch is weighted before its own backward(), so that gradients just add up.
+// Clipping is torch.nn.utils.clip_grad_norm_: g * min(1, max / (norm + 1e-6)).
+#include "llama2zh/train/step.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "llama2zh/kernels/linear_cross_entropy.h"
+
+namespace llama2zh {
+namespace {
+
+constexpr double kFirstLossScale = 65536;
+constexpr int64_t kLossScaleGrowth = 2000;
+
+// `sequences` has to live until backward() is done: activation checkpointing attends again.
+at::Tensor batch_loss(const Llama& model, const PackedBatch& batch, PackedSequences& sequences,
+                      const ForwardOptions& options, int64_t head_chunk_rows) {
+  const at::Tensor hidden = model.forward(batch.ids.to(model.device()), sequences, options);
+  return linear_cross_entropy(hidden, model.lm_head.weight, batch.labels.to(model.device()),
+                              head_chunk_rows);
+}
+
+}  // namespace
+
+void LossScale::update(bool overflow) {
+  if (!dynamic) return;
+  if (overflow) {
+    scale /= 2;
+    good_steps = 0;
+  } else if (++good_steps == kLossScaleGrowth) {
+    scale *= 2;
+    good_steps = 0;
+  }
+}
+
+double summed_loss(const Llama& model, const PackedBatch& batch, int64_t head_chunk_rows) {
+  const at::NoGradGuard no_grad;
+  if (batch.supervised == 0) return 0;
+  PackedSequences sequences(batch.boundaries, model.device());
+  return batch_loss(model, batch, sequences, {}, head_chunk_rows).item<double>();
+}
+
+StepRunner::StepRunner(Llama& model, const TrainerConfig& config, int64_t total_steps)
+    : model_(&model),
+      config_(config),
+      learning_rate_(config, total_steps),
+      optimizer_(trained_parameters(model),
+                 {config.adam_beta1, config.adam_beta2, config.adam_epsilon, config.weight_decay}) {
+  scale_.dynamic = model.compute_dtype() == at::kHalf;
+  if (scale_.dynamic) scale_.scale = kFirstLossScale;
+}
+
+// The losses are added up on the device: one synchronisation a step.
+double StepRunner::backward(const std::vector<PackedBatch>& batches, int64_t supervised) {
+  const auto with_labels = std::count_if(batches.begin(), batches.end(),
+                                         [](const PackedBatch& b) { return b.supervised > 0; });
+  ForwardOptions options;
+  options.training = true;
+  options.activation_checkpointing = config_.gradient_checkpointing;
+  at::Tensor total = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(model_->device()));
+  for (const PackedBatch& batch : batches) {
+    if (batch.supervised == 0) continue;
+    const double share = config_.loss_reduction == "token"
+                             ? 1.0 / static_cast<double>(supervised)
+                             : 1.0 / static_cast<double>(batch.supervised * with_labels);
+    PackedSequences sequences(batch.boundaries, model_->device());
+    const at::Tensor loss = batch_loss(*model_, batch, sequences, options, config_.head_chunk_rows);
+    (loss * (share * scale_.scale)).backward();
+    total.add_(loss.detach().to(at::kDouble), share);
+  }
+  return total.item<double>();
+}
+
+StepResult StepRunner::run(int64_t step, const std::vector<PackedBatch>& batches) {
+  StepResult result;
+  result.learning_rate = learning_rate_.at(step);
+  for (const PackedBatch& batch : batches) {
+    result.tokens += batch.ids.size(0);
+    result.supervised += batch.supervised;
+  }
+  if (result.supervised == 0) {
+    result.skipped = true;
+    return result;
+  }
+  result.loss = backward(batches, result.supervised);
+  result.grad_norm = optimizer_.gradient_norm() / scale_.scale;
+  const bool overflow = scale_.dynamic && !std::isfinite(result.grad_norm);
+  result.finite = std::isfinite(result.loss) && (overflow || std::isfinite(result.grad_norm));
+  // A scale below 1 means that it is not the scale that makes the gradients overflow.
+  if (overflow && scale_.scale < 1) result.finite = false;
+  result.skipped = overflow || !result.finite;
+  if (!result.skipped) {
+    double divisor = scale_.scale;
+    if (config_.max_grad_norm > 0) {
+      divisor /= std::min(1.0, config_.max_grad_norm / (result.grad_norm + 1e-6));
+    }
+    optimizer_.step(result.learning_rate, divisor);
+  }
+  if (result.finite) scale_.update(overflow);
+  optimizer_.zero_grad();
+  return result;
+}
+
+}  // namespace llama2zh

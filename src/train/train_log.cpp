@@ -1,0 +1,83 @@
+// trainer_log.jsonl, the file that LLaMA-Factory's tools plot. A resumed run repeats the steps
+// after its checkpoint, so their old lines go first.
+#include "llama2zh/train/train_log.h"
+
+#include <cmath>
+#include <string>
+
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/file.h"
+#include "llama2zh/base/text.h"
+
+namespace llama2zh {
+namespace {
+
+double rounded(double value, double unit) { return std::round(value / unit) * unit; }
+
+ordered_json number(double value) {
+  return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr);
+}
+
+// The lines up to `after_step`; a torn last line is dropped too.
+std::string kept_lines(const fs::path& file, int64_t after_step) {
+  std::string kept;
+  if (after_step == 0 || !fs::exists(file)) return kept;
+  for (const std::string& line : split(read_file(file), '\n')) {
+    const json value = json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!value.is_object() || value.value("step", int64_t{0}) > after_step) continue;
+    kept += line + "\n";
+  }
+  return kept;
+}
+
+}  // namespace
+
+TrainLog::TrainLog(const fs::path& file, int64_t after_step) : path_(file) {
+  write_file_atomic(file, kept_lines(file, after_step));
+  out_.open(file, std::ios::app | std::ios::binary);
+  if (!out_) fail_io(file.string(), "can't be opened for writing", errno);
+}
+
+void TrainLog::write_line(const ordered_json& line) {
+  out_ << line.dump() << '\n' << std::flush;
+  if (!out_) fail_io(path_.string(), "can't be written", errno);
+}
+
+void TrainLog::write(const LogRecord& record) {
+  const double share = static_cast<double>(record.step) /
+                       static_cast<double>(std::max<int64_t>(1, record.total_steps));
+  ordered_json line = {{"step", record.step},
+                       {"current_steps", record.step},
+                       {"total_steps", record.total_steps},
+                       {"loss", number(record.loss)},
+                       {"grad_norm", number(record.grad_norm)},
+                       {"learning_rate", record.learning_rate},
+                       {"lr", record.learning_rate},
+                       {"epoch", record.epoch},
+                       {"percentage", rounded(100 * share, 0.01)},
+                       {"tokens", record.tokens},
+                       {"supervised_tokens", record.supervised},
+                       {"tokens_per_second", rounded(record.tokens_per_second, 0.1)},
+                       {"elapsed_time", human_duration(record.elapsed)},
+                       {"remaining_time", human_duration(record.remaining)}};
+  if (record.skipped > 0) line["skipped_steps"] = record.skipped;
+  write_line(line);
+}
+
+void TrainLog::write(const EvalResult& result, int64_t step, int64_t total_steps, double epoch) {
+  ordered_json line = {{"step", step},
+                       {"current_steps", step},
+                       {"total_steps", total_steps},
+                       {"epoch", epoch},
+                       {"eval_set", result.name},
+                       {"eval_loss", number(result.loss)},
+                       {"eval_perplexity", number(result.perplexity())},
+                       {"eval_tokens", result.tokens},
+                       {"eval_runtime", rounded(result.seconds, 0.001)}};
+  if (result.bits_per_character) {
+    line["eval_bits_per_character"] = number(*result.bits_per_character);
+  }
+  write_line(line);
+}
+
+}  // namespace llama2zh

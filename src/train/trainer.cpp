@@ -1,0 +1,227 @@
+// The loop: stop? -> micro-batches -> step -> log -> evaluate -> save. All that decides the weights
+// is in StepRunner and TrainingState; what is here can be changed without changing a result.
+#include "llama2zh/train/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <iomanip>
+#include <set>
+#include <sstream>
+
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/file.h"
+#include "llama2zh/base/log.h"
+#include "llama2zh/base/signals.h"
+#include "llama2zh/base/text.h"
+
+namespace llama2zh {
+namespace {
+
+constexpr int64_t kStepsForEstimate = 3;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+bool is_due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
+
+std::string progress_note(const LogRecord& record) {
+  std::ostringstream out;
+  out << "loss " << std::fixed << std::setprecision(4) << record.loss << "  lr " << std::scientific
+      << std::setprecision(2) << record.learning_rate << "  " << std::fixed << std::setprecision(0)
+      << record.tokens_per_second << " tokens/s";
+  return out.str();
+}
+
+std::string rows_of(const std::vector<PackedBatch>& batches) {
+  std::set<int64_t> rows;
+  for (const PackedBatch& batch : batches) rows.insert(batch.rows.begin(), batch.rows.end());
+  std::string text;
+  for (const int64_t row : rows) {
+    if (text.size() > 60) return text + ", ...";
+    text += (text.empty() ? "" : ", ") + std::to_string(row);
+  }
+  return text;
+}
+
+}  // namespace
+
+Trainer::Trainer(TrainerParts parts, const TrainerConfig& config)
+    : parts_(std::move(parts)),
+      config_(config),
+      steps_(*parts_.loader, config),
+      runner_(*parts_.model, config, steps_.total()),
+      state_(parts_.state) {
+  if (runner_.optimizer().parameters().empty()) {
+    fail_usage("train", "nothing is trained", "set lora.target_modules or lora.modules_to_save");
+  }
+  if (parts_.loader->batches(0) == 0) {
+    fail_data("train", "the training rows do not make a single block of two tokens",
+              "give more text in data.train_files");
+  }
+}
+
+void Trainer::resume(const fs::path& checkpoint, const TrainingState& state) {
+  const ordered_json config = state_.config, identity = state_.identity;
+  restore_checkpoint(checkpoint, state, runner_.optimizer());
+  const bool dynamic = runner_.loss_scale().dynamic;
+  runner_.loss_scale() = state.loss_scale;
+  runner_.loss_scale().dynamic = dynamic;
+  state_ = state;
+  state_.config = config;  // options that were allowed to change
+  state_.identity = identity;
+  saved_step_ = state.step;
+  log_info(cat("resuming at step ", state_.step, " from ", checkpoint.string()));
+}
+
+bool Trainer::should_stop() const {
+  return stop_requested() || (config_.stop_at_step > 0 && state_.step >= config_.stop_at_step);
+}
+
+double Trainer::epoch() const {
+  if (state_.batch_index == 0) return static_cast<double>(state_.epoch);
+  const double batches = static_cast<double>(parts_.loader->batches(state_.epoch));
+  return static_cast<double>(state_.epoch) + static_cast<double>(state_.batch_index) / batches;
+}
+
+// The micro-batches of the next step; the cursor moves behind them.
+std::vector<PackedBatch> Trainer::next_batches() {
+  std::vector<PackedBatch> batches;
+  const int64_t in_epoch = parts_.loader->batches(state_.epoch);
+  while (static_cast<int64_t>(batches.size()) < config_.gradient_accumulation_steps &&
+         state_.batch_index < in_epoch) {
+    batches.push_back(parts_.loader->batch(state_.epoch, state_.batch_index++));
+  }
+  if (state_.batch_index == in_epoch) {
+    ++state_.epoch;
+    state_.batch_index = 0;
+  }
+  return batches;
+}
+
+void Trainer::report_nonfinite(const StepResult& result, const std::vector<PackedBatch>& batches) {
+  const bool loss = !std::isfinite(result.loss);
+  std::ostringstream problem;
+  problem << (loss ? "the loss is " : "the gradient norm is ")
+          << (loss ? result.loss : result.grad_norm)
+          << ", not a finite number; the step was not applied (data rows " << rows_of(batches)
+          << ")";
+  const std::vector<CheckpointEntry> saved = list_checkpoints(parts_.output_dir);
+  fail_data(cat("step ", state_.step + 1), problem.str(),
+            saved.empty() ? "lower train.learning_rate or use another model.dtype"
+                          : cat("go on from ", saved.back().path.filename().string(),
+                                " with --resume and a lower learning rate or another dtype"));
+}
+
+void Trainer::log_step(const StepResult& result, double seconds) {
+  last_ = result;
+  ++session_steps_;
+  session_seconds_ += seconds;
+  ++window_steps_;
+  window_seconds_ += seconds;
+  window_.loss += result.loss;
+  window_.tokens += result.tokens;
+  window_.supervised += result.supervised;
+  window_.skipped += result.skipped ? 1 : 0;
+  const int64_t left = steps_.total() - state_.step;
+  const double per_step = session_seconds_ / static_cast<double>(session_steps_);
+  LogRecord record = window_;
+  record.step = state_.step;
+  record.total_steps = steps_.total();
+  record.loss /= static_cast<double>(window_steps_);
+  record.grad_norm = result.grad_norm;
+  record.learning_rate = result.learning_rate;
+  record.epoch = epoch();
+  record.tokens_per_second = static_cast<double>(record.tokens) / std::max(1e-9, window_seconds_);
+  record.elapsed = session_seconds_;
+  record.remaining = per_step * static_cast<double>(left);
+  progress_->update(state_.step, progress_note(record));
+  if (session_steps_ == kStepsForEstimate && left > 0) {
+    log_info(
+        cat("about ", human_duration(record.remaining), " for the remaining ", left, " steps"));
+  }
+  if (!is_due(config_.logging_steps, state_.step) && left > 0) return;
+  log_->write(record);
+  window_ = {};
+  window_steps_ = 0;
+  window_seconds_ = 0;
+}
+
+void Trainer::take_step() {
+  const auto start = std::chrono::steady_clock::now();
+  const TrainingState before = state_;
+  const std::vector<PackedBatch> batches = next_batches();
+  const StepResult result = runner_.run(before.step, batches);
+  if (!result.finite) {
+    state_ = before;
+    report_nonfinite(result, batches);
+  }
+  if (result.skipped && runner_.loss_scale().dynamic) {
+    log_warning(cat("step ", before.step + 1, " skipped: fp16 overflow, loss scale is now ",
+                    runner_.loss_scale().scale));
+  }
+  ++state_.step;
+  state_.tokens += result.tokens;
+  state_.supervised += result.supervised;
+  state_.updates = runner_.optimizer().updates();
+  state_.loss_scale = runner_.loss_scale();
+  log_step(result, seconds_since(start));
+}
+
+void Trainer::evaluate() {
+  std::vector<EvalResult> results;
+  for (const ValidationSet& set : parts_.validation) {
+    const auto result = evaluate_loss(*parts_.model, set, config_.head_chunk_rows);
+    if (!result) return;  // a stop was asked for: saving is more urgent
+    results.push_back(*result);
+    log_->write(*result, state_.step, steps_.total(), epoch());
+    std::ostringstream text;
+    text << "step " << state_.step << ": " << result->name << " loss " << std::fixed
+         << std::setprecision(4) << result->loss << ", perplexity " << std::setprecision(2)
+         << result->perplexity();
+    if (result->bits_per_character) {
+      text << ", bits per character " << std::setprecision(4) << *result->bits_per_character;
+    }
+    log_info(text.str());
+  }
+  evaluation_ = std::move(results);
+  evaluated_step_ = state_.step;
+}
+
+// A checkpoint in passing that fails (disk full) does not end a run that is otherwise well; older
+// checkpoints are kept then.
+void Trainer::save(bool must_succeed) {
+  if (saved_step_ == state_.step) return;
+  try {
+    const fs::path folder = save_checkpoint(parts_.output_dir, state_, runner_.optimizer(),
+                                            parts_.write_weights, parts_.manifest);
+    saved_step_ = state_.step;
+    log_info(cat("saved ", folder.string()));
+  } catch (const Error& error) {
+    if (must_succeed || error.kind() != ErrorKind::kIo) throw;
+    log_error(cat("the checkpoint could not be saved, training goes on: ", error.what()));
+    return;
+  }
+  rotate_checkpoints(parts_.output_dir, state_.run_id, config_.save_total_limit, state_.step);
+}
+
+TrainOutcome Trainer::run() {
+  log_ = std::make_unique<TrainLog>(parts_.output_dir / "trainer_log.jsonl", state_.step);
+  progress_ = std::make_unique<Progress>("train", steps_.total(), "step");
+  while (state_.step < steps_.total()) {
+    if (should_stop()) {
+      progress_->finish("stopped");
+      if (state_.step > 0) save(/*must_succeed=*/true);
+      return TrainOutcome::kStopped;
+    }
+    take_step();
+    if (is_due(config_.eval_steps, state_.step)) evaluate();
+    if (is_due(config_.save_steps, state_.step)) save(/*must_succeed=*/false);
+  }
+  progress_->finish();
+  if (evaluated_step_ != state_.step) evaluate();
+  return TrainOutcome::kFinished;
+}
+
+}  // namespace llama2zh

@@ -1,0 +1,33 @@
+#include "llama2zh/base/error.h"
+
+#include <cerrno>
+
+#include "base/expect_error.h"
+
+namespace llama2zh {
+namespace {
+
+TEST(Error, TextIsWhereProblemRemedy) {
+  EXPECT_EQ(
+      error_text_of(ErrorKind::kUsage, [] { fail_usage("--rank", "is 0", "give 1 or more"); }),
+      "--rank: is 0; give 1 or more");
+  EXPECT_EQ(error_text_of(ErrorKind::kData, [] { fail_data("a.jsonl:3", "no text"); }),
+            "a.jsonl:3: no text");
+  EXPECT_EQ(error_text_of(ErrorKind::kFormat, [] { fail_format("", "no place"); }), "no place");
+}
+
+TEST(Error, IoAppendsTheSystemsText) {
+  EXPECT_EQ(error_text_of(ErrorKind::kIo, [] { fail_io("x", "can't be read", ENOENT); }),
+            "x: can't be read: No such file or directory");
+  EXPECT_EQ(error_text_of(ErrorKind::kIo, [] { fail_io("x", "is a folder"); }), "x: is a folder");
+}
+
+TEST(Error, ExitCodes) {
+  EXPECT_EQ(Error(ErrorKind::kUsage, "", "").exit_code(), 2);
+  EXPECT_EQ(Error(ErrorKind::kData, "", "").exit_code(), 1);
+  EXPECT_EQ(Error(ErrorKind::kFormat, "", "").exit_code(), 1);
+  EXPECT_EQ(Error(ErrorKind::kIo, "", "").exit_code(), 1);
+}
+
+}  // namespace
+}  // namespace llama2zh

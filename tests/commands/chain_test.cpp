@@ -1,0 +1,209 @@
+// The whole chain through the program, on the project's own sentences: tokenizers, random model, pretraining in full, extended vocabulary, LoRA pretraining,
+// fine-tuning, merge, answers. Each step takes what the one before wrote.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "commands/run_program.h"
+#include "llama2zh/base/file.h"
+#include "llama2zh/base/json.h"
+#include "llama2zh/base/lines.h"
+
+namespace llama2zh {
+namespace {
+
+class ChainTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = fs::temp_directory_path() / ("llama2zh-chain-" + std::to_string(getpid()));
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+    source_ = std::getenv("LLAMA2ZH_SOURCE_DIR");
+    write_texts();
+    build_chain();
+  }
+  static void TearDownTestSuite() { fs::remove_all(folder_); }
+
+  // Runs a verb that must succeed; its standard output.
+  static std::string run(const std::vector<std::string>& args) {
+    const ProgramResult result = run_program(folder_, args);
+    EXPECT_EQ(result.exit_code, 0) << args[0] << ": " << result.err;
+    return result.out;
+  }
+  // Runs a verb that must fail with this exit code and one line that holds `words`.
+  static void expect_failure(const std::vector<std::string>& args, int exit_code,
+                             const std::vector<std::string>& words) {
+    const ProgramResult result = run_program(folder_, args);
+    EXPECT_EQ(result.exit_code, exit_code) << result.err;
+    for (const std::string& word : words)
+      EXPECT_NE(result.err.find(word), std::string::npos)
+          << "no \"" << word << "\" in: " << result.err;
+  }
+
+  static fs::path folder_;
+  static std::string source_;
+
+ private:
+  static void write_texts() {
+    std::ofstream zh(folder_ / "zh.txt");
+    std::ofstream en(folder_ / "en.txt");
+    LineReader reader(source_ + "/assets/sft_zh.jsonl");
+    std::string line;
+    while (reader.next(line)) {
+      const json row = json::parse(line);
+      for (const auto& turn : row["conversations"]) zh << turn["value"].get<std::string>() << "\n";
+    }
+    LineReader readme(source_ + "/LICENSE");
+    while (readme.next(line)) en << line << "\n";
+  }
+
+  static void build_chain() {
+    run({"train-tokenizer", "--input", "en.txt", "--vocab-size", "500", "--output", "en.model"});
+    run({"train-tokenizer", "--input", "zh.txt", "--vocab-size", "1500", "--model-type", "unigram",
+         "--output", "zh.model"});
+    run({"init-model", "--tokenizer", "en.model", "--hidden-size", "32", "--intermediate-size",
+         "64", "--num-hidden-layers", "2", "--num-attention-heads", "4", "--num-key-value-heads",
+         "2", "--max-position-embeddings", "256", "--output", "random"});
+    run({"pretrain", "--method", "full", "--model.path", "random", "--data.train_files", "en.txt",
+         "--data.block_size", "64", "--train.micro_batch_size", "4", "--train.max_steps", "12",
+         "--train.learning_rate", "5e-3", "--output_dir", "base"});
+    run({"extend-vocab", "--tokenizer", "base", "--extension", "zh.model", "--model", "base",
+         "--output", "resized", "--report-text", "zh.txt", "en.txt"});
+    run({"pretrain", "--model.path", "resized", "--lora.rank", "4", "--data.train_files", "zh.txt",
+         "--data.block_size", "64", "--train.max_steps", "30", "--train.learning_rate", "1e-2",
+         "--output_dir", "pretrained"});
+    run({"sft", "--data.template", "vllm", "--model.path", "resized", "--model.peft_path",
+         "pretrained", "--data.train_files", source_ + "/assets/sft_zh.jsonl", "--data.block_size",
+         "128", "--train.max_steps", "10", "--train.learning_rate", "5e-3", "--output_dir",
+         "tuned"});
+    run({"merge", "--base", "resized", "--adapter", "tuned", "--output", "chat"});
+  }
+};
+fs::path ChainTest::folder_;
+std::string ChainTest::source_;
+
+TEST_F(ChainTest, ContinuedPretrainingTeachesChinese) {
+  const auto bits = [&](std::vector<std::string> model) {
+    model.insert(model.begin(),
+                 {"evaluate", "perplexity", "--file", "zh.txt", "--json", "--model"});
+    return json::parse(run(model))["bits_per_character"].get<double>();
+  };
+  EXPECT_LT(bits({"resized", "--adapter", "pretrained"}), 0.9 * bits({"resized"}));
+}
+
+TEST_F(ChainTest, VocabularyGrowsByWhatIsNew) {
+  const json report =
+      json::parse(run({"extend-vocab", "--tokenizer", "en.model", "--extension", "zh.model",
+                       "--output", "tokenizer-only", "--report-text", "zh.txt", "--json"}));
+  EXPECT_EQ(report["merged"], report["base"].get<int64_t>() + report["added"].get<int64_t>());
+  EXPECT_EQ(report["extension"],
+            report["added"].get<int64_t>() + report["duplicates"].get<int64_t>());
+  EXPECT_GT(report["texts"][0]["characters_per_token_after"].get<double>(),
+            report["texts"][0]["characters_per_token_before"].get<double>());
+  EXPECT_EQ(json::parse(run({"inspect", "chat", "--json"}))["vocab_size"], report["merged"]);
+}
+
+TEST_F(ChainTest, MergedAnswersAsBaseWithAdapter) {
+  const std::vector<std::string> question = {"--prompt", "你是谁？",         "--temperature",
+                                             "0",        "--max-new-tokens", "12",
+                                             "--dtype",  "float32",          "--json"};
+  std::vector<std::string> merged = {"generate", "--model", "chat"};
+  std::vector<std::string> unmerged = {"generate", "--model", "resized", "--adapter", "tuned"};
+  merged.insert(merged.end(), question.begin(), question.end());
+  unmerged.insert(unmerged.end(), question.begin(), question.end());
+  const json a = json::parse(run(merged));
+  const json b = json::parse(run(unmerged));
+  EXPECT_EQ(a["ids"], b["ids"]);
+  EXPECT_GT(a["prompt_tokens"].get<int>(), 5);
+  EXPECT_TRUE(a["finish_reason"] == "stop" || a["finish_reason"] == "length");
+}
+
+TEST_F(ChainTest, ConvertsToMetaAndBack) {
+  run({"convert", "--input", "chat", "--output", "meta", "--to", "meta"});
+  run({"convert", "--input", "meta", "--output", "hf-again", "--to", "hf"});
+  EXPECT_EQ(run({"evaluate", "perplexity", "--model", "chat", "--file", "en.txt", "--window", "128",
+                 "--json"}),
+            run({"evaluate", "perplexity", "--model", "hf-again", "--file", "en.txt", "--window",
+                 "128", "--json"}));
+}
+
+TEST_F(ChainTest, TokenizePrintsOneObjectALine) {
+  std::istringstream lines(run({"tokenize", "--model", "chat", "--file", "zh.txt", "--json"}));
+  std::string line;
+  int64_t count = 0;
+  while (std::getline(lines, line)) {
+    const json object = json::parse(line);
+    EXPECT_EQ(object["ids"].size(), object["pieces"].size());
+    ++count;
+  }
+  EXPECT_GT(count, 400);
+}
+
+TEST_F(ChainTest, VocabulariesThatDoNotMeetAreNamedSideBySide) {
+  expect_failure({"sft", "--model.path", "base", "--model.peft_path", "pretrained",
+                  "--data.train_files", source_ + "/assets/sft_zh.jsonl", "--output_dir", "x"},
+                 1, {"500", "pretrained", "base"});
+  expect_failure({"merge", "--base", "base", "--adapter", "tuned", "--output", "x"}, 1, {"500"});
+  EXPECT_FALSE(fs::exists(folder_ / "x"));
+}
+
+TEST_F(ChainTest, BadInputIsOneLineAndLeavesNothing) {
+  expect_failure({"prtrain"}, 2, {"pretrain"});
+  expect_failure({"pretrain", "--train.learning_rat", "1"}, 2, {"learning_rate"});
+  expect_failure({"pretrain", "--model.path", "random", "--data.train_files", "zh.txt",
+                  "--train.learning_rate", "-1", "--output_dir", "x"},
+                 2, {"learning_rate", "-1"});
+  expect_failure({"merge", "--base", "resized", "--adapter", "tuned", "--output", "chat"}, 2,
+                 {"chat", "--overwrite"});
+  expect_failure({"generate", "--model", "nowhere", "--prompt", "a"}, 1, {"nowhere"});
+  std::ofstream(folder_ / "broken.jsonl") << "{\"input\": \"好\"}\n{\"input\": \"坏\n";
+  expect_failure({"pretrain", "--model.path", "resized", "--data.train_files", "broken.jsonl",
+                  "--output_dir", "x"},
+                 1, {"broken.jsonl:2"});
+  std::ofstream(folder_ / "empty.txt") << "";
+  expect_failure({"pretrain", "--model.path", "resized", "--data.train_files", "empty.txt",
+                  "--output_dir", "x"},
+                 1, {"empty.txt"});
+  EXPECT_FALSE(fs::exists(folder_ / "x"));
+}
+
+TEST_F(ChainTest, EveryVerbHasHelp) {
+  for (const std::string verb :
+       {"tokenize", "train-tokenizer", "extend-vocab", "init-model", "pretrain", "sft", "merge",
+        "convert", "generate", "chat", "inspect", "config"}) {
+    EXPECT_NE(run({verb, "--help"}).find("usage"), std::string::npos) << verb;
+  }
+  run({"evaluate", "perplexity", "--help"});
+  run({"data", "show", "--help"});
+}
+
+TEST_F(ChainTest, ConfigShowsWhereValuesCameFrom) {
+  std::ofstream(folder_ / "run.json")
+      << "{\n  // a comment\n  \"train\": {\"learning_rate\": 3e-4}\n}\n";
+  const std::string shown = run({"config", "show", "--config", "run.json", "--lora.rank", "16"});
+  EXPECT_NE(shown.find("run.json:3"), std::string::npos) << shown;
+  EXPECT_NE(shown.find("command line"), std::string::npos);
+  run({"config", "validate", "--config", "run.json"});
+  EXPECT_TRUE(json::accept(run({"config", "defaults"})));
+}
+
+TEST_F(ChainTest, OptionsDocumentIsUpToDate) {
+  EXPECT_EQ(run({"config", "docs"}), read_file(source_ + "/docs/options.md"))
+      << "run: build/llama2zh config docs > docs/options.md";
+}
+
+TEST_F(ChainTest, EveryConfigOfTheProjectIsValid) {
+  for (const auto& entry : fs::recursive_directory_iterator(source_ + "/configs")) {
+    if (entry.path().extension() == ".json")
+      run({"config", "validate", "--config", entry.path().string()});
+  }
+}
+
+}  // namespace
+}  // namespace llama2zh

@@ -1,0 +1,121 @@
+#include "llama2zh/engine/sampling.h"
+
+#include <ATen/ops/tensor.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "engine/engine_test_util.h"
+#include "llama2zh/base/error.h"
+#include "llama2zh/config/load.h"
+
+namespace llama2zh {
+namespace {
+
+const float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+SamplingConfig config_of(const json& values) {
+  SamplingConfig config;
+  config.temperature = 1;
+  const OptionTable table = bind_options(config);
+  for (const auto& [key, value] : values.items()) find_option(table, key)->set(value, "test");
+  return config;
+}
+
+TEST(Sampling, ProcessorsEqualTransformers) {
+  const json reference = testing::sampling_reference();
+  ASSERT_GE(reference["sampling"].size(), 15u);
+  for (const json& test : reference["sampling"]) {
+    SCOPED_TRACE(test["name"].get<std::string>());
+    at::Tensor logits = at::tensor(test["logits"].get<std::vector<float>>());
+    process_logits(logits, config_of(test["config"]), test["prompt"].get<std::vector<TokenId>>(),
+                   test["answer"].get<std::vector<TokenId>>());
+    const float* got = logits.data_ptr<float>();
+    for (size_t i = 0; i < test["processed"].size(); ++i) {
+      const json& want = test["processed"][i];
+      if (want.is_null())
+        EXPECT_EQ(got[i], kMinusInfinity) << "token " << i;
+      else
+        EXPECT_NEAR(got[i], want.get<float>(), 2e-6 * (1 + std::abs(want.get<float>()))) << i;
+    }
+  }
+}
+
+TEST(Sampling, GreedyTakesTheLowestIdOnTies) {
+  SamplingConfig config;
+  config.temperature = 0;
+  Random random(1);
+  EXPECT_EQ(sample(at::tensor(std::vector<float>{-3, 2, 5, 5, 1, 5}), config, random), 2);
+  config.temperature = 1e-6;  // would overflow as a divisor
+  EXPECT_EQ(sample(at::tensor(std::vector<float>{1, -2, 1.5}), config, random), 2);
+}
+
+TEST(Sampling, TopPDropsTheHigherOfEqualIds) {
+  SamplingConfig config;
+  config.temperature = 1;
+  config.top_p = 0.5;
+  at::Tensor logits = at::tensor(std::vector<float>{1, 1, 1, 1});
+  process_logits(logits, config, {}, {});
+  for (int64_t id = 0; id < 4; ++id)
+    EXPECT_EQ(logits[id].item<float>(), id < 2 ? 1 : kMinusInfinity);
+}
+
+TEST(Sampling, DrawsFollowTheProbabilities) {
+  SamplingConfig config;
+  config.temperature = 1;
+  const at::Tensor logits = at::tensor(
+      std::vector<float>{std::log(0.5f), kMinusInfinity, std::log(0.3f), std::log(0.2f)});
+  Random random(42);
+  std::vector<int> counts(4);
+  constexpr int kDraws = 40000;
+  for (int i = 0; i < kDraws; ++i) ++counts[static_cast<size_t>(sample(logits, config, random))];
+  EXPECT_EQ(counts[1], 0);
+  EXPECT_NEAR(counts[0], 0.5 * kDraws, 500);  // 5 standard deviations
+  EXPECT_NEAR(counts[2], 0.3 * kDraws, 500);
+  EXPECT_NEAR(counts[3], 0.2 * kDraws, 500);
+}
+
+TEST(Sampling, SameSeedSameDraws) {
+  SamplingConfig config;
+  config.temperature = 1;
+  const at::Tensor logits = at::tensor(std::vector<float>(50, 0.0f));
+  Random first(7), second(7), other(8);
+  std::vector<TokenId> a, b, c;
+  for (int i = 0; i < 20; ++i) {
+    a.push_back(sample(logits, config, first));
+    b.push_back(sample(logits, config, second));
+    c.push_back(sample(logits, config, other));
+  }
+  EXPECT_EQ(a, b);
+  EXPECT_NE(a, c);
+}
+
+TEST(Sampling, BrokenLogitsAreRefused) {
+  SamplingConfig config;
+  config.top_k = 2;
+  config.top_p = 0.5;
+  Random random(1);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  at::Tensor broken = at::tensor(std::vector<float>{1, nan, 2, nan});
+  EXPECT_THROW(process_logits(broken, config, {}, {}), Error);
+  EXPECT_THROW(sample(broken, config, random), Error);
+  EXPECT_THROW(sample(at::tensor(std::vector<float>(3, kMinusInfinity)), config, random), Error);
+  config.temperature = 0;
+  EXPECT_THROW(sample(at::tensor(std::vector<float>{nan, 1}), config, random), Error);
+}
+
+TEST(Sampling, HistoryIdsBeyondTheHeadAreIgnored) {
+  SamplingConfig config;
+  config.temperature = 0;
+  config.repetition_penalty = 2;
+  config.presence_penalty = 1;
+  at::Tensor logits = at::tensor(std::vector<float>{4, 4});
+  const std::vector<TokenId> prompt = {99, 0}, answer = {1, 1, 77};
+  process_logits(logits, config, prompt, answer);
+  EXPECT_EQ(logits[0].item<float>(), 2);  // repetition only: presence looks at the answer
+  EXPECT_EQ(logits[1].item<float>(), 1);
+}
+
+}  // namespace
+}  // namespace llama2zh

@@ -1,0 +1,112 @@
+#include "llama2zh/eval/perplexity.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/log_softmax.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "engine/engine_test_util.h"
+#include "llama2zh/base/error.h"
+#include "llama2zh/engine/session.h"
+
+namespace llama2zh {
+namespace {
+
+constexpr const char* kText = "人工智能 is AI. 人人工\n";
+
+class Perplexity : public ::testing::Test {
+ protected:
+  // One forward pass for each predicted token, its context taken from the definition.
+  double naive_nll(const std::vector<TokenId>& ids, int64_t window, int64_t stride) {
+    const at::NoGradGuard no_grad;
+    std::vector<TokenId> stream = {1};
+    stream.insert(stream.end(), ids.begin(), ids.end());
+    double nll = 0;
+    for (int64_t i = 1; i < static_cast<int64_t>(stream.size()); ++i) {
+      std::vector<TokenId> context;
+      if (stride == window) {
+        const int64_t begin = (i - 1) / window * window + 1;
+        context = {1};
+        context.insert(context.end(), stream.begin() + begin, stream.begin() + i);
+      } else {
+        // The first window whose end lies beyond i scores it.
+        int64_t begin = 0;
+        while (begin + window <= i) begin += stride;
+        context.assign(stream.begin() + begin, stream.begin() + i);
+      }
+      at::Tensor input = at::empty({static_cast<int64_t>(context.size())}, at::kLong);
+      std::copy(context.begin(), context.end(), input.data_ptr<int64_t>());
+      PackedSequences sequence(input.size(0), at::kCPU);
+      const at::Tensor hidden = model_->forward(input, sequence);
+      const at::Tensor logits = model_->logits(hidden.narrow(0, input.size(0) - 1, 1));
+      nll -= at::log_softmax(logits, 1)[0][stream[static_cast<size_t>(i)]].item<double>();
+    }
+    return nll;
+  }
+
+  testing::TempFolder folder_;
+  Tokenizer tokenizer_ = testing::tiny_tokenizer(folder_.path(), {"人", "工", "人工"});
+  std::unique_ptr<Llama> model_ =
+      random_model(testing::small_config(tokenizer_.vocab_size()), 8, at::kFloat, at::kCPU);
+};
+
+TEST_F(Perplexity, EqualsTheNaiveLoop) {
+  const std::vector<TokenId> ids = tokenizer_.encode(kText);
+  ASSERT_GT(ids.size(), 16u);
+  for (const auto& [window, stride] : std::vector<std::pair<int64_t, int64_t>>{
+           {64, 64}, {8, 8}, {2, 2}, {8, 4}, {8, 1}, {8, 7}, {2, 1}, {64, 10}}) {
+    const PerplexityResult got = measure_perplexity(*model_, tokenizer_, kText, window, stride);
+    EXPECT_EQ(got.tokens, static_cast<int64_t>(ids.size()));
+    EXPECT_NEAR(got.nll, naive_nll(ids, window, stride), 1e-3) << window << "/" << stride;
+  }
+}
+
+TEST_F(Perplexity, CountsCharactersAndBytes) {
+  const PerplexityResult got = measure_perplexity(*model_, tokenizer_, "人a\n", 8, 8);
+  EXPECT_EQ(got.characters, 3);
+  EXPECT_EQ(got.bytes, 5);
+  EXPECT_DOUBLE_EQ(got.bits_per_character() * 3, got.bits_per_byte() * 5);
+  EXPECT_DOUBLE_EQ(got.bits_per_byte() * 5 * std::log(2.0), got.nll);
+  EXPECT_DOUBLE_EQ(std::log(got.perplexity()) * static_cast<double>(got.tokens), got.nll);
+  EXPECT_EQ(measure_perplexity(*model_, tokenizer_, "", 8, 8).tokens, 0);
+}
+
+TEST_F(Perplexity, ReportsEachTokenOnce) {
+  for (const int64_t stride : {3, 8}) {
+    int64_t reported = 0;
+    const PerplexityResult got = measure_perplexity(*model_, tokenizer_, kText, 8, stride,
+                                                    [&](int64_t tokens) { reported += tokens; });
+    EXPECT_EQ(reported, got.tokens);
+  }
+}
+
+TEST_F(Perplexity, WindowsBeyondTheContextAreRefused) {
+  EXPECT_THROW(measure_perplexity(*model_, tokenizer_, kText, 65, 65), Error);
+  EXPECT_THROW(measure_perplexity(*model_, tokenizer_, kText, 8, 9), Error);
+  EXPECT_THROW(measure_perplexity(*model_, tokenizer_, kText, 8, 0), Error);
+}
+
+TEST(PerplexityReference, EqualsTransformersOnStories260k) {
+  const fs::path data = testing::shared_data();
+  if (data.empty()) GTEST_SKIP() << "shared data not found: set LLAMA2ZH_SHARED";
+  LoadRequest request;
+  request.model = data / "weights/stories260K_hf";
+  request.tokenizer = data / "tokenizers/tok512_from_bin.model";
+  const LoadedModel loaded = load_for_inference(request);
+  const std::string golden = read_file(data / "weights/stories260K_golden.txt");
+  const json reference = testing::sampling_reference();
+  for (const json& test : reference["perplexity"]) {
+    const std::string text = test.contains("content") ? test["content"].get<std::string>() : golden;
+    const PerplexityResult got =
+        measure_perplexity(*loaded.model, *loaded.tokenizer, text, test["window"].get<int64_t>(),
+                           test["stride"].get<int64_t>());
+    EXPECT_EQ(got.tokens, test["tokens"].get<int64_t>());
+    const double want = test["nll"].get<double>();
+    EXPECT_NEAR(got.nll, want, 1e-4 * want) << test.dump();
+  }
+}
+
+}  // namespace
+}  // namespace llama2zh

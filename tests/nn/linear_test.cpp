@@ -1,0 +1,85 @@
+#include "llama2zh/nn/linear.h"
+
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/randn.h>
+
+#include "kernels/tensor_checks.h"
+
+namespace llama2zh {
+namespace {
+
+using testing::max_difference;
+
+Linear random_linear(double dropout = 0) {
+  Linear linear;
+  linear.weight = at::randn({6, 10});
+  linear.lora =
+      Lora{at::randn({3, 10}).requires_grad_(true), at::randn({6, 3}).requires_grad_(true),
+           /*scaling=*/1.5, dropout};
+  return linear;
+}
+
+TEST(Linear, AddsTheScaledLowRankUpdate) {
+  const Linear linear = random_linear();
+  const at::Tensor x = at::randn({4, 10});
+  const at::Tensor w =
+      linear.weight + 1.5 * at::matmul(linear.lora->b.detach(), linear.lora->a.detach());
+  EXPECT_LT(max_difference(linear.forward(x, true), at::matmul(x, w.t())), 1e-5);
+  EXPECT_EQ(linear.in_features(), 10);
+  EXPECT_EQ(linear.out_features(), 6);
+}
+
+TEST(Linear, KeepsLeadingDimensions) {
+  const Linear linear = random_linear();
+  const at::Tensor x = at::randn({2, 3, 10});
+  const at::Tensor y = linear.forward(x, false);
+  ASSERT_EQ(y.sizes(), (at::IntArrayRef{2, 3, 6}));
+  EXPECT_LT(max_difference(y.view({6, 6}), linear.forward(x.view({6, 10}), false)), 1e-5);
+}
+
+TEST(Linear, OnlyTheAdapterGetsGradients) {
+  const Linear linear = random_linear();
+  linear.forward(at::randn({4, 10}), true).sum().backward();
+  EXPECT_FALSE(linear.weight.grad().defined());
+  EXPECT_TRUE(linear.lora->a.grad().defined());
+  EXPECT_TRUE(linear.lora->b.grad().defined());
+}
+
+TEST(Linear, DropsOnlyInTraining) {
+  const Linear linear = random_linear(0.5);
+  const at::Tensor x = at::randn({40, 10});
+  EXPECT_TRUE(linear.forward(x, false).equal(linear.forward(x, false)));
+  at::manual_seed(1);
+  const at::Tensor first = linear.forward(x, true);
+  EXPECT_GT(max_difference(first, linear.forward(x, true)), 1e-3);
+  at::manual_seed(1);
+  EXPECT_TRUE(first.equal(linear.forward(x, true)));
+}
+
+// The branch's input is what is dropped: with x of ones, A of ones and B of ones the update is a
+// multiple of the number of survivors, scaled by 1 / (1 - p).
+TEST(Linear, DropoutActsOnTheBranchsInput) {
+  Linear linear;
+  linear.weight = at::ones({1, 100});
+  linear.lora = Lora{at::ones({1, 100}), at::ones({1, 1}), 1, 0.25};
+  const at::Tensor y = linear.forward(at::ones({200, 100}), true) - 100;
+  EXPECT_NEAR(y.mean().item<double>(), 100, 1.5);
+  EXPECT_GT(y.std().item<double>(), 1);
+}
+
+TEST(Linear, MastersAreCastToTheActivationsType) {
+  const Linear linear = random_linear();
+  const at::Tensor x = at::randn({4, 10});
+  const at::Tensor exact = linear.forward(x, false);
+  const at::Tensor half = linear.forward(x.to(at::kBFloat16), false);
+  EXPECT_EQ(half.scalar_type(), at::kBFloat16);
+  EXPECT_LT(testing::relative_difference(half, exact), 0.03);
+  half.sum().backward();
+  EXPECT_EQ(linear.lora->a.grad().scalar_type(), at::kFloat);
+}
+
+}  // namespace
+}  // namespace llama2zh

@@ -1,0 +1,64 @@
+// Every config that the project ships is read, and says what the original's recipe says.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "llama2zh/base/file.h"
+#include "llama2zh/config/load.h"
+#include "llama2zh/train/run_config.h"
+
+namespace llama2zh {
+namespace {
+
+RunConfig load_run_config(const fs::path& file) {
+  RunConfig config;
+  Provenance provenance;
+  load_config_file(bind_options(config), file, provenance);
+  return config;
+}
+
+fs::path configs_folder() {
+  const char* source = std::getenv("LLAMA2ZH_SOURCE_DIR");
+  return fs::path(source == nullptr ? "." : source) / "configs";
+}
+
+TEST(Configs, ShippedOnesAreRead) {
+  int count = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(configs_folder())) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("pretrain") && !name.starts_with("sft")) continue;
+    const RunConfig config = load_run_config(entry.path());
+    EXPECT_FALSE(config.output_dir.empty()) << name;
+    EXPECT_FALSE(config.data.train_files.empty()) << name;
+    ++count;
+  }
+  EXPECT_GE(count, 5);
+}
+
+TEST(Configs, OriginalHyperparameters) {
+  const RunConfig pretrain = load_run_config(configs_folder() / "pretrain_7b.json");
+  EXPECT_EQ(pretrain.lora.rank, 24);
+  EXPECT_EQ(pretrain.lora.alpha, 32);
+  EXPECT_EQ(pretrain.lora.dropout, 0.1);
+  EXPECT_EQ(pretrain.train.learning_rate, 1e-4);
+  EXPECT_EQ(pretrain.train.weight_decay, 0.01);
+  EXPECT_EQ(pretrain.train.gradient_accumulation_steps, 128);
+  EXPECT_EQ(pretrain.train.max_steps, 10000);
+  EXPECT_EQ(pretrain.data.block_size, 512);
+  const RunConfig sft = load_run_config(configs_folder() / "sft_7b.json");
+  EXPECT_EQ(sft.lora.rank, 20);
+  EXPECT_EQ(sft.train.learning_rate, 2e-5);
+  EXPECT_EQ(sft.train.gradient_accumulation_steps, 160);
+  EXPECT_EQ(sft.data.block_size, 1024);
+}
+
+TEST(Configs, ResolvedConfigStartsTheSameRun) {
+  RunConfig config = load_run_config(configs_folder() / "sft_7b.json");
+  const ordered_json resolved = to_json(bind_options(config));
+  EXPECT_EQ(resolved["train"]["gradient_accumulation_steps"], 160);
+  EXPECT_EQ(resolved["data"]["template"], "v0.2");
+  EXPECT_EQ(resolved["lora"]["target_modules"].size(), 7u);
+}
+
+}  // namespace
+}  // namespace llama2zh

@@ -1,0 +1,266 @@
+// Whole runs, from files to files: what is left in the output folder, continuing, resuming,
+// refusals.
+#include "llama2zh/train/recipe.h"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <fstream>
+
+#include "base/expect_error.h"
+#include "base/temp_folder.h"
+#include "llama2zh/base/file.h"
+#include "llama2zh/base/signals.h"
+#include "llama2zh/base/text.h"
+#include "llama2zh/formats/peft.h"
+#include "llama2zh/formats/tensor_source.h"
+#include "llama2zh/model/load.h"
+#include "tokenizer/test_models.h"
+#include "train/tiny_run.h"
+
+namespace llama2zh {
+namespace {
+
+class Recipe : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const testing::TinyModel tiny;
+    const Tokenizer tokenizer = Tokenizer::load(tiny.path());
+    make_base(base(), tokenizer, tokenizer.vocab_size());
+    std::ofstream text(folder_ / "corpus.jsonl");
+    for (int i = 0; i < 24; ++i) text << R"({"text": "ab ba ab a bab )" << i << "\"}\n";
+    std::ofstream dialogues(folder_ / "dialogues.json");
+    dialogues << R"([{"instruction": "ab", "input": "", "output": "ba ba"},)"
+              << R"({"instruction": "b", "input": "", "output": "a"}])";
+  }
+  void TearDown() override { clear_stop(); }
+
+  static void make_base(const fs::path& folder, const Tokenizer& tokenizer, int64_t rows) {
+    LlamaConfig config = tiny_model_config();
+    config.vocab_size = rows;
+    config.max_position_embeddings = 64;
+    const auto model = random_model(config, 1, at::kFloat, at::kCPU);
+    fs::create_directories(folder);
+    save_model(folder, *model, &tokenizer, {});
+  }
+
+  RunConfig config(const std::string& output) const {
+    RunConfig run;
+    run.output_dir = folder_ / output;
+    run.model.path = base();
+    run.model.device = "cpu";
+    run.lora.rank = 2;
+    run.data.train_files = {(folder_ / "corpus.jsonl").string()};
+    run.data.block_size = 32;
+    run.train.gradient_accumulation_steps = 2;
+    run.train.max_steps = 4;
+    run.train.learning_rate = 1e-2;
+    return run;
+  }
+  fs::path base() const { return folder_ / "base"; }
+  fs::path operator/(const std::string& name) const { return folder_ / name; }
+  std::string refusal(const RunConfig& run, ErrorKind kind = ErrorKind::kUsage) const {
+    return error_text_of(kind, [&] { run_training(run, RowKind::kPretrain); });
+  }
+
+  TempFolder folder_;
+};
+
+TEST_F(Recipe, PretrainLeavesAnAdapterFolder) {
+  RunConfig run = config("out");
+  run.data.validation_split = 0.2;
+  run.train.eval_steps = 2;
+  EXPECT_EQ(run_training(run, RowKind::kPretrain), TrainOutcome::kFinished);
+  const fs::path out = run.output_dir;
+  for (const char* name : {"adapter_config.json", "adapter_model.safetensors", "tokenizer.model",
+                           "trainer_log.jsonl", "run_config.json", kManifestName}) {
+    EXPECT_TRUE(fs::exists(out / name)) << name;
+  }
+  verify_manifest(out, /*deep=*/true);
+  const Manifest manifest = read_manifest(out);
+  EXPECT_EQ(manifest.kind, "adapter");
+  EXPECT_EQ(manifest.vocab_size, 265);
+  EXPECT_EQ(manifest.base_identity, model_identity(open_model(base())));
+  EXPECT_FALSE(manifest.tokenizer_sha256.empty());
+  const PeftAdapter adapter = read_peft_adapter(out);
+  EXPECT_EQ(adapter.lora.size(), 14u);
+  EXPECT_EQ(adapter.full.size(), 2u);
+  const json resolved = read_json_file(out / "run_config.json");
+  EXPECT_EQ(resolved["model"]["dtype"], "float32");
+  EXPECT_EQ(resolved["train"]["adam_beta2"], 0.999);
+  int evaluations = 0;
+  for (const json& line : read_log(out)) evaluations += line.contains("eval_loss") ? 1 : 0;
+  EXPECT_EQ(evaluations, 2);
+}
+
+TEST_F(Recipe, SftContinuesAnAdapterAndStoresTheTemplate) {
+  RunConfig first = config("first");
+  first.train.save_dtype = "float32";
+  run_training(first, RowKind::kPretrain);
+  RunConfig run = config("second");
+  run.model.peft_path = first.output_dir;
+  run.lora.rank = 7;  // the adapter's 2 counts
+  run.data.train_files = {(folder_ / "dialogues.json").string()};
+  run.data.chat_template = "plain";
+  run.data.block_size = 64;
+  run.train.learning_rate = 0;
+  EXPECT_EQ(run_training(run, RowKind::kSft), TrainOutcome::kFinished);
+  const PeftAdapter before = read_peft_adapter(first.output_dir);
+  const PeftAdapter after = read_peft_adapter(run.output_dir);
+  EXPECT_EQ(after.config.rank, 2);
+  for (const auto& [name, pair] : before.lora) {
+    EXPECT_TRUE(bit_equal(pair.a, after.lora.at(name).a)) << name;
+    EXPECT_TRUE(bit_equal(pair.b, after.lora.at(name).b)) << name;
+  }
+  for (const auto& [name, tensor] : before.full) {
+    EXPECT_TRUE(bit_equal(tensor, after.full.at(name))) << name;
+  }
+  EXPECT_EQ(Tokenizer::load(run.output_dir).template_name(), "plain");
+}
+
+TEST_F(Recipe, FullMethodLeavesAModelFolder) {
+  RunConfig run = config("full");
+  run.method = "full";
+  run.model.dtype = "bfloat16";
+  run.train.learning_rate = 0;
+  run.train.save_steps = 4;
+  EXPECT_EQ(run_training(run, RowKind::kPretrain), TrainOutcome::kFinished);
+  EXPECT_EQ(read_manifest(run.output_dir).kind, "model");
+  // Masters come from the stored float32, not from the arithmetic's bfloat16.
+  const OpenModel before = open_model(base()), after = open_model(run.output_dir);
+  for (const TensorInfo& info : before.source->tensors()) {
+    EXPECT_TRUE(bit_equal(before.source->load(info.name), after.source->load(info.name)))
+        << info.name;
+  }
+}
+
+TEST_F(Recipe, StopAndResumeGiveTheSameAdapter) {
+  RunConfig straight = config("straight");
+  straight.lora.dropout = 0.1;
+  run_training(straight, RowKind::kPretrain);
+  RunConfig run = straight;
+  run.output_dir = folder_ / "resumed";
+  run.train.stop_at_step = 3;
+  EXPECT_EQ(run_training(run, RowKind::kPretrain), TrainOutcome::kStopped);
+  EXPECT_FALSE(fs::exists(*this / "resumed/adapter_config.json"));
+  EXPECT_TRUE(is_peft_folder(*this / "resumed/checkpoint-3"));
+  run.train.stop_at_step = 0;
+  run.resume = true;
+  EXPECT_EQ(run_training(run, RowKind::kPretrain), TrainOutcome::kFinished);
+  EXPECT_EQ(read_file(fs::path(straight.output_dir) / "adapter_model.safetensors"),
+            read_file(*this / "resumed/adapter_model.safetensors"));
+}
+
+TEST_F(Recipe, NamedCheckpointHasToBeWholeAndTheNewest) {
+  RunConfig run = config("out");
+  run.train.save_steps = 1;
+  run.train.stop_at_step = 2;
+  run_training(run, RowKind::kPretrain);
+  run.train.stop_at_step = 0;
+  run.resume_from = *this / "out/checkpoint-7";
+  EXPECT_NE(refusal(run).find("checkpoint-7"), std::string::npos);
+  run.resume_from = *this / "out/checkpoint-1";
+  EXPECT_NE(refusal(run).find("newer"), std::string::npos);
+  fs::remove(*this / "out/checkpoint-2" / kManifestName);  // half-written: may be overtaken
+  EXPECT_EQ(run_training(run, RowKind::kPretrain), TrainOutcome::kFinished);
+  verify_manifest(*this / "out/checkpoint-2", /*deep=*/true);
+}
+
+TEST_F(Recipe, ResumeRefusesChangedOptionsAndData) {
+  RunConfig run = config("out");
+  run.train.stop_at_step = 2;
+  run_training(run, RowKind::kPretrain);
+  run.resume = true;
+  run.train.stop_at_step = 0;
+  run.train.learning_rate = 2e-2;
+  std::ofstream(folder_ / "corpus.jsonl", std::ios::app) << "{\"text\": \"a\"}\n";
+  std::string text = refusal(run);
+  EXPECT_NE(text.find("train.learning_rate: 0.01 in the checkpoint, 0.02 now"), std::string::npos)
+      << text;
+  EXPECT_NE(text.find("data: "), std::string::npos) << text;
+  run.allow_changed = {"train.learning_rate"};
+  text = refusal(run);
+  EXPECT_EQ(text.find("learning_rate: "), std::string::npos) << text;
+  run.allow_changed = {"train.learning_rate", "data"};
+  EXPECT_EQ(run_training(run, RowKind::kPretrain), TrainOutcome::kFinished);
+}
+
+TEST_F(Recipe, OutputFolderWithAnotherRunIsRefusedAndKept) {
+  const RunConfig run = config("out");
+  fs::create_directories(*this / "out/checkpoint-1000");
+  write_file_atomic(*this / "out/checkpoint-1000/trainer_state.json", "{}");
+  write_file_atomic(*this / "out/notes.txt", "mine");
+  const std::string text = refusal(run);
+  EXPECT_NE(text.find("not empty"), std::string::npos) << text;
+  EXPECT_NE(text.find("--overwrite"), std::string::npos) << text;
+  EXPECT_TRUE(fs::exists(*this / "out/checkpoint-1000/trainer_state.json"));
+  RunConfig replace = run;
+  replace.overwrite = true;
+  EXPECT_EQ(run_training(replace, RowKind::kPretrain), TrainOutcome::kFinished);
+  EXPECT_FALSE(fs::exists(*this / "out/checkpoint-1000"));
+  EXPECT_TRUE(fs::exists(*this / "out/notes.txt"));
+}
+
+TEST_F(Recipe, RefusalsLeaveNothingBehind) {
+  RunConfig run = config("out");
+  run.model.path = *this / "nowhere";
+  error_text_of(ErrorKind::kIo, [&] { run_training(run, RowKind::kPretrain); });
+  run = config("out");
+  run.output_dir = base();
+  run.overwrite = true;
+  EXPECT_NE(refusal(run).find("model.path"), std::string::npos);
+  EXPECT_TRUE(fs::exists(base() / "model.safetensors"));
+  run = config("out");
+  run.output_dir.clear();
+  EXPECT_NE(refusal(run).find("output_dir"), std::string::npos);
+  run = config("out");
+  run.resume = run.overwrite = true;
+  refusal(run);
+  run = config("out");
+  run.method = "full";
+  run.model.peft_path = base();
+  EXPECT_NE(refusal(run).find("peft_path"), std::string::npos);
+  run = config("out");
+  run.lora.target_modules = {"q_prj"};
+  EXPECT_NE(refusal(run).find("q_proj"), std::string::npos);
+  EXPECT_FALSE(fs::exists(*this / "out"));
+}
+
+TEST_F(Recipe, VocabulariesThatDoNotMeetAreNamedSideBySide) {
+  const Tokenizer tokenizer = Tokenizer::load(base());
+  make_base(*this / "smaller", tokenizer, 260);
+  RunConfig run = config("out");
+  run.model.path = *this / "smaller";
+  const std::string text = refusal(run, ErrorKind::kFormat);
+  EXPECT_NE(text.find("265"), std::string::npos) << text;
+  EXPECT_NE(text.find("260"), std::string::npos) << text;
+}
+
+TEST_F(Recipe, PlanOnlyLoadsAndWritesNothing) {
+  RunConfig run = config("out");
+  run.plan_only = true;
+  EXPECT_EQ(run_training(run, RowKind::kPretrain), TrainOutcome::kFinished);
+  EXPECT_FALSE(fs::exists(run.output_dir));
+}
+
+TEST_F(Recipe, PlannedParametersAreThoseThatTrain) {
+  const OpenModel open = open_model(base());
+  for (const char* method : {"lora", "full"}) {
+    RunConfig run = config("out");
+    run.method = method;
+    const auto model = load_model(open, at::kFloat, at::kCPU);
+    if (run.method == "full") {
+      train_all_parameters(*model);
+    } else {
+      inject_lora(*model, run.lora, 1);
+    }
+    int64_t count = 0;
+    for (const NamedParameter& parameter : trained_parameters(*model)) {
+      count += parameter.tensor.numel();
+    }
+    EXPECT_EQ(trainable_parameters(open.config, run), count) << method;
+  }
+}
+
+}  // namespace
+}  // namespace llama2zh

@@ -1,0 +1,153 @@
+// A resumed run is the uninterrupted run: T1-T4, T7, T8 and T18 of the reliability notes.
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "base/expect_error.h"
+#include "base/temp_folder.h"
+#include "llama2zh/base/file.h"
+#include "train/tiny_run.h"
+
+namespace llama2zh {
+namespace {
+
+// 27 rows in blocks of 16 with accumulation 4: no divisor of 10 is the number of steps an epoch, so that step 10 lies
+// inside a later epoch.
+TinyOptions resumable() {
+  TinyOptions options;
+  options.rows = 27;
+  options.dropout = 0.1;
+  options.train = tiny_trainer_config();
+  return options;
+}
+
+void expect_all_equal(TinyRun& a, TinyRun& b) {
+  const auto ours = a.everything(), theirs = b.everything();
+  ASSERT_EQ(ours.size(), theirs.size());
+  for (size_t i = 0; i < ours.size(); ++i) {
+    EXPECT_EQ(ours[i].first, theirs[i].first);
+    EXPECT_TRUE(bit_equal(ours[i].second, theirs[i].second)) << ours[i].first;
+  }
+}
+
+void expect_same_log(const fs::path& a, const fs::path& b) {
+  const auto ours = read_log(a), theirs = read_log(b);
+  ASSERT_EQ(ours.size(), theirs.size());
+  for (size_t i = 0; i < ours.size(); ++i) {
+    for (const char* key : {"step", "loss", "grad_norm", "lr", "epoch", "supervised_tokens"}) {
+      EXPECT_EQ(ours[i][key], theirs[i][key]) << key << " of line " << i;
+    }
+  }
+}
+
+void stop_at(const TinyOptions& options, const fs::path& folder, int64_t step) {
+  TinyOptions first = options;
+  first.train.stop_at_step = step;
+  TinyRun run(first, folder);
+  ASSERT_EQ(run.trainer().run(), TrainOutcome::kStopped);
+}
+
+void expect_bit_exact_resume(const TinyOptions& options) {
+  const TempFolder straight_folder, folder;
+  TinyRun straight(options, straight_folder.path());
+  ASSERT_EQ(straight.trainer().run(), TrainOutcome::kFinished);
+  stop_at(options, folder.path(), 10);
+  TinyRun resumed(options, folder.path());
+  const auto newest = newest_valid_checkpoint(folder.path());
+  ASSERT_TRUE(newest);
+  EXPECT_EQ(newest->step, 10);
+  const TrainingState state = read_training_state(newest->path);
+  EXPECT_EQ(state.epoch, 1);
+  EXPECT_GT(state.batch_index, 0) << "the checkpoint should lie inside an epoch";
+  resumed.trainer().resume(newest->path, state);
+  ASSERT_EQ(resumed.trainer().run(), TrainOutcome::kFinished);
+  expect_all_equal(straight, resumed);
+  expect_same_log(straight_folder.path(), folder.path());
+}
+
+TEST(Resume, LoraIsBitExactInsideALaterEpoch) { expect_bit_exact_resume(resumable()); }
+
+TEST(Resume, WithCheckpointingAndATiedHeadToo) {
+  TinyOptions options = resumable();
+  options.tied = true;
+  options.train.gradient_checkpointing = true;
+  expect_bit_exact_resume(options);
+}
+
+TEST(Resume, FullTrainingIsBitExact) {
+  TinyOptions options = resumable();
+  options.full = true;
+  options.train.learning_rate = 1e-3;
+  expect_bit_exact_resume(options);
+}
+
+TEST(Resume, RowsOfAnEpochAreSeenOnceAcrossAStop) {
+  TinyOptions options = resumable();
+  options.train.max_steps = 0;
+  options.train.num_train_epochs = 1;
+  options.train.gradient_accumulation_steps = 2;
+  const TempFolder folder;
+  stop_at(options, folder.path(), 2);
+  TinyRun run(options, folder.path());
+  const TrainingState state = read_training_state(list_checkpoints(folder.path()).back().path);
+  EXPECT_EQ(state.epoch, 0);
+  EXPECT_EQ(state.batch_index, 4);
+  run.trainer().resume(folder / "checkpoint-2", state);
+  ASSERT_EQ(run.trainer().run(), TrainOutcome::kFinished);
+  int64_t supervised = 0;
+  for (const json& line : read_log(folder.path())) {
+    supervised += line["supervised_tokens"].get<int64_t>();
+  }
+  int64_t expected = 0;
+  for (int64_t i = 0; i < run.loader().batches(0); ++i) {
+    expected += run.loader().batch(0, i).supervised;
+  }
+  EXPECT_EQ(supervised, expected);
+}
+
+TEST(Resume, ChangedByteFallsBackToTheCheckpointBefore) {
+  const TempFolder folder;
+  TinyOptions options = resumable();
+  options.train.save_steps = 4;
+  stop_at(options, folder.path(), 8);
+  const fs::path file = folder / "checkpoint-8/state.safetensors";
+  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+  stream.seekg(-100, std::ios::end);
+  const char byte = static_cast<char>(stream.get() ^ 1);
+  stream.seekp(-100, std::ios::end);
+  stream.put(byte);
+  stream.close();
+  const auto newest = newest_valid_checkpoint(folder.path());
+  ASSERT_TRUE(newest);
+  EXPECT_EQ(newest->step, 4);
+  fs::remove(folder / "checkpoint-4" / kManifestName);  // half-written
+  error_text_of(ErrorKind::kFormat, [&] { newest_valid_checkpoint(folder.path()); });
+}
+
+TEST(Resume, DifferencesAreListed) {
+  TrainingState saved, now;
+  saved.config = {{"method", "lora"},
+                  {"output_dir", "a"},
+                  {"train", {{"learning_rate", 1e-4}, {"logging_steps", 1}}},
+                  {"lora", {{"rank", 8}}}};
+  saved.identity = {{"data", "1111"}};
+  now = saved;
+  now.config["output_dir"] = "b";
+  now.config["train"]["logging_steps"] = 5;
+  EXPECT_TRUE(changed_options(saved, now, {}).empty());
+  now.config["train"]["learning_rate"] = 2e-4;
+  now.config["lora"]["rank"] = 16;
+  now.identity["data"] = "2222";
+  EXPECT_EQ(
+      changed_options(saved, now, {}),
+      (std::vector<std::string>{"data: \"1111\" in the checkpoint, \"2222\" now",
+                                "lora.rank: 8 in the checkpoint, 16 now",
+                                "train.learning_rate: 0.0001 in the checkpoint, 0.0002 now"}));
+  EXPECT_EQ(changed_options(saved, now, {"data", "train.learning_rate"}).size(), 1u);
+  const std::string text = error_text_of(
+      ErrorKind::kUsage, [&] { changed_options(saved, now, {"train.learning_rat"}); });
+  EXPECT_NE(text.find("did you mean train.learning_rate"), std::string::npos) << text;
+}
+
+}  // namespace
+}  // namespace llama2zh
