@@ -23,7 +23,9 @@ struct InferenceOptions {
         option("adapter", &T::adapter, "LoRA adapter folders to put on the model, in order."),
         option("tokenizer", &T::tokenizer,
                "Tokenizer: a .model file or a folder; empty: the adapter's, else the model's."),
-        option("dtype", &T::dtype, "Type to compute in; auto: as the weights are stored.",
+        option("dtype", &T::dtype,
+               "Type to compute in; auto: as the weights are stored, float32 on a CPU without "
+               "AVX-512.",
                one_of({"auto", "float32", "bfloat16", "float16"})),
         option("device", &T::device, "auto, cpu, cuda or cuda:N."));
   }

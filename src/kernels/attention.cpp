@@ -10,6 +10,8 @@
 
 #include <optional>
 
+#include "llama2zh/kernels/product.h"
+
 namespace llama2zh {
 namespace {
 
@@ -31,8 +33,10 @@ at::Tensor attend_equal_lengths(const at::Tensor& q, const at::Tensor& k, const 
 
 }  // namespace
 
-at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            const std::vector<int64_t>& boundaries) {
+at::Tensor packed_attention(const at::Tensor& queries, const at::Tensor& keys,
+                            const at::Tensor& values, const std::vector<int64_t>& boundaries) {
+  const at::ScalarType type = product_type(queries);
+  const at::Tensor q = queries.to(type), k = keys.to(type), v = values.to(type);
   TORCH_CHECK(boundaries.size() >= 2 && boundaries.front() == 0 && boundaries.back() == q.size(0),
               "packed_attention: boundaries must run from 0 to the number of tokens");
   std::vector<at::Tensor> parts;
@@ -46,10 +50,13 @@ at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::
         attend_equal_lengths(q, k, v, boundaries[i], static_cast<int64_t>(end - i), length));
     i = end;
   }
-  return parts.size() == 1 ? parts.front() : at::cat(parts, 0);
+  return (parts.size() == 1 ? parts.front() : at::cat(parts, 0)).to(queries.scalar_type());
 }
 
-at::Tensor cached_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+at::Tensor cached_attention(const at::Tensor& queries, const at::Tensor& keys,
+                            const at::Tensor& values) {
+  const at::ScalarType type = product_type(queries);
+  const at::Tensor q = queries.to(type), k = keys.to(type), v = values.to(type);
   const int64_t length = q.size(0), positions = k.size(0);
   TORCH_CHECK(length <= positions, "cached_attention: more queries than positions");
   std::optional<at::Tensor> mask;  // row i sees positions 0 .. positions - length + i
@@ -60,7 +67,7 @@ at::Tensor cached_attention(const at::Tensor& q, const at::Tensor& k, const at::
       heads_first(q, 1), heads_first(k, 1), heads_first(v, 1), mask, /*dropout_p=*/0.0,
       /*is_causal=*/length > 1 && length == positions, /*scale=*/{},
       /*enable_gqa=*/q.size(1) != k.size(1));
-  return out.transpose(1, 2).reshape({length, q.size(1), q.size(2)});
+  return out.transpose(1, 2).reshape({length, q.size(1), q.size(2)}).to(queries.scalar_type());
 }
 
 }  // namespace llama2zh

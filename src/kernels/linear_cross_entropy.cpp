@@ -15,6 +15,8 @@
 
 #include <algorithm>
 
+#include "llama2zh/kernels/product.h"
+
 namespace llama2zh {
 namespace {
 
@@ -64,10 +66,11 @@ class LinearCrossEntropyFunction : public torch::autograd::Function<LinearCrossE
                             const at::Tensor& weight, const at::Tensor& labels, int64_t chunk_rows,
                             bool needs_hidden, bool needs_weight) {
     const at::Tensor rows = labels.ge(0).nonzero().squeeze(1);
-    HeadLoss head = head_loss(hidden.index_select(0, rows), weight.to(hidden.scalar_type()),
+    const at::ScalarType type = product_type(hidden);
+    HeadLoss head = head_loss(hidden.index_select(0, rows).to(type), weight.to(type),
                               labels.index_select(0, rows), chunk_rows, needs_hidden, needs_weight);
     if (needs_hidden) {
-      ctx->saved_data["hidden_grad"] = head.hidden_grad;
+      ctx->saved_data["hidden_grad"] = head.hidden_grad.to(hidden.scalar_type());
       ctx->saved_data["rows"] = rows;
       ctx->saved_data["total_rows"] = hidden.size(0);
     }

@@ -6,6 +6,7 @@
 
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
+#include "llama2zh/kernels/product.h"
 #include "llama2zh/model/load.h"
 
 namespace llama2zh {
@@ -48,8 +49,8 @@ at::Device parse_device(const std::string& name) {
 
 at::ScalarType parse_dtype(const std::string& name, const LlamaConfig& config, at::Device device) {
   if (name == "auto") {
-    if (config.dtype == "float16") return device.is_cpu() ? at::kBFloat16 : at::kHalf;
-    return config.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
+    if (config.dtype == "float32" || (device.is_cpu() && !has_fast_bfloat16())) return at::kFloat;
+    return config.dtype == "float16" && !device.is_cpu() ? at::kHalf : at::kBFloat16;
   }
   if (name == "float32") return at::kFloat;
   if (name == "bfloat16") return at::kBFloat16;

@@ -3,13 +3,13 @@
 #include "llama2zh/model/llama.h"
 
 #include <ATen/ops/embedding.h>
-#include <ATen/ops/linear.h>
 
 #include <array>
 #include <utility>
 
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
+#include "llama2zh/kernels/product.h"
 #include "llama2zh/kernels/rms_norm.h"
 #include "llama2zh/nn/checkpoint.h"
 
@@ -95,7 +95,8 @@ at::Tensor Llama::forward(const at::Tensor& ids, AttentionContext& context,
 }
 
 at::Tensor Llama::logits(const at::Tensor& hidden) const {
-  return at::linear(hidden, lm_head.weight.to(hidden.scalar_type())).to(at::kFloat);
+  const at::Tensor input = hidden.to(product_type(hidden));
+  return linear_product(input, lm_head.weight).to(at::kFloat);
 }
 
 void Llama::for_each_weight(

@@ -133,11 +133,24 @@ OpenModel open_model(const fs::path& path) {
   return open;
 }
 
+namespace {
+
+// linear_product casts narrower matrices on the fly: float32 arithmetic on a CPU needs no wider
+// copy of them.
+bool stays_as_stored(const at::Tensor& weight, at::ScalarType compute_dtype, at::Device device) {
+  return device.is_cpu() && compute_dtype == at::kFloat && weight.dim() == 2 &&
+         (weight.scalar_type() == at::kBFloat16 || weight.scalar_type() == at::kHalf);
+}
+
+}  // namespace
+
 std::unique_ptr<Llama> load_model(const OpenModel& open, at::ScalarType compute_dtype,
                                   at::Device device) {
   auto model = std::make_unique<Llama>(open.config, compute_dtype, device);
   model->for_each_weight([&](const std::string& name, at::Tensor& weight) {
-    weight = open.source->load(name).to(device, compute_dtype);  // no copy when nothing changes
+    weight = open.source->load(name);
+    if (!stays_as_stored(weight, compute_dtype, device))
+      weight = weight.to(device, compute_dtype);  // no copy when nothing changes
   });
   if (open.config.tie_word_embeddings) model->lm_head.weight = model->embed_tokens;
   return model;

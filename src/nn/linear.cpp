@@ -1,6 +1,5 @@
 // A linear layer with an optional low-rank update (Hu et al. 2021). The masters of A and B are cast
-// to the activations' type for the product, as PyTorch's autocast does; scaling is applied to the
-// narrow [.., r] intermediate.
+// to the product's type, as PyTorch's autocast does; scaling is applied to the narrow [.., r] intermediate.
 #include "llama2zh/nn/linear.h"
 
 #include <ATen/TensorOperators.h>
@@ -8,17 +7,21 @@
 #include <ATen/ops/dropout.h>
 #include <ATen/ops/linear.h>
 
+#include "llama2zh/kernels/product.h"
+
 namespace llama2zh {
 
 at::Tensor Linear::forward(const at::Tensor& x, bool training) const {
-  const at::ScalarType type = x.scalar_type();
-  const at::Tensor y = at::linear(x, weight.to(type));
-  if (!lora) return y;
-  const at::Tensor input =
-      training && lora->dropout > 0 ? at::dropout(x, lora->dropout, /*train=*/true) : x;
-  const at::Tensor low = at::linear(input, lora->a.to(type)) * lora->scaling;
+  const at::Tensor input = x.to(product_type(x));
+  const at::Tensor y = linear_product(input, weight);
+  if (!lora) return y.to(x.scalar_type());
+  const at::Tensor branch =
+      training && lora->dropout > 0 ? at::dropout(input, lora->dropout, /*train=*/true) : input;
+  const at::ScalarType type = input.scalar_type();
+  const at::Tensor low = at::linear(branch, lora->a.to(type)) * lora->scaling;
   return at::addmm(y.view({-1, y.size(-1)}), low.view({-1, low.size(-1)}), lora->b.to(type).t())
-      .view(y.sizes());
+      .view(y.sizes())
+      .to(x.scalar_type());
 }
 
 }  // namespace llama2zh

@@ -1,5 +1,6 @@
 #include "llama2zh/model/load.h"
 
+#include "llama2zh/kernels/product.h"
 #include <ATen/Context.h>
 #include <ATen/ops/randint.h>
 
@@ -67,13 +68,28 @@ TEST(LoadModel, WorksAfterTheOpenModelIsGone) {
   EXPECT_TRUE(testing::batch_logits(*model, batch).equal(testing::batch_logits(*original, batch)));
 }
 
+// What auto makes of narrow weights on a CPU.
+at::ScalarType narrow_type_on_cpu() {
+  return has_fast_bfloat16() ? at::kBFloat16 : at::kFloat;
+}
+
+TEST(LoadModel, NarrowMatricesStayNarrowUnderFloat32OnACpu) {
+  const TemporaryFolder folder;
+  save_small(folder.path(), at::kBFloat16);
+  const OpenModel open = open_model(folder.path());
+  const auto model = load_model(open, at::kFloat, at::kCPU);
+  EXPECT_EQ(model->compute_dtype(), at::kFloat);
+  EXPECT_EQ(model->layers[0].mlp.up_proj.weight.scalar_type(), at::kBFloat16);
+  EXPECT_EQ(model->norm.scalar_type(), at::kFloat);
+}
+
 TEST(OpenModel, TellsTheStoredTypeWhateverTheConfigSays) {
   const TemporaryFolder folder;
   save_small(folder.path(), at::kHalf);
   edit_config(folder.path(), "dtype", "float32");
   const LlamaConfig config = open_model(folder.path()).config;
   EXPECT_EQ(config.dtype, "float16");
-  EXPECT_EQ(parse_dtype("auto", config, at::kCPU), at::kBFloat16);
+  EXPECT_EQ(parse_dtype("auto", config, at::kCPU), narrow_type_on_cpu());
   EXPECT_EQ(parse_dtype("auto", config, at::kCUDA), at::kHalf);
 }
 
@@ -138,7 +154,7 @@ TEST(Dtype, NamesAreChecked) {
   LlamaConfig config;
   EXPECT_EQ(parse_dtype("auto", config, at::kCPU), at::kFloat);
   config.dtype = "bfloat16";
-  EXPECT_EQ(parse_dtype("auto", config, at::kCPU), at::kBFloat16);
+  EXPECT_EQ(parse_dtype("auto", config, at::kCPU), narrow_type_on_cpu());
   EXPECT_EQ(parse_dtype("float32", config, at::kCPU), at::kFloat);
   EXPECT_EQ(parse_dtype("float16", config, at::kCUDA), at::kHalf);
   expect_error(ErrorKind::kUsage, "not supported on a CPU",

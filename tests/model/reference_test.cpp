@@ -10,6 +10,7 @@ namespace {
 
 using testing::max_difference;
 using testing::relative_difference;
+using testing::rms_difference;
 
 testing::Batch reference_batch(const TensorSource& source) {
   return {source.load("ids"), source.load("labels"), testing::int_list(source.load("boundaries"))};
@@ -48,11 +49,12 @@ TEST_P(Reference, Bfloat16IsAsNearToFp32AsTransformersOwn) {
   const auto expected = open_safetensors(folder / "reference.safetensors");
   const auto model = load_model(open_model(folder), at::kBFloat16, at::kCPU);
   const at::Tensor exact = expected->load("logits");
-  const double theirs = max_difference(expected->load("logits_bf16"), exact);
+  // The largest of so few values is mostly chance, and differs from processor to processor.
+  const double theirs = rms_difference(expected->load("logits_bf16"), exact);
   const at::Tensor logits = testing::batch_logits(*model, reference_batch(*expected));
   EXPECT_EQ(logits.scalar_type(), at::kFloat);
-  const double ours = max_difference(logits, exact);
-  EXPECT_LE(ours, 1.5 * theirs);
+  const double ours = rms_difference(logits, exact);
+  EXPECT_LE(ours, 1.05 * theirs);
   RecordProperty("ours", std::to_string(ours));
   RecordProperty("theirs", std::to_string(theirs));
 }

@@ -1,3 +1,4 @@
+#include <ATen/Context.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/tensor.h>
@@ -104,9 +105,11 @@ TEST(Oracle, WriteFoldersForTransformers) {
       options.max_shard_bytes = 30'000;
       save_model(folder, *random_model(config, 3, at::kFloat, at::kCPU), nullptr, options);
       const auto model = load_model(open_model(folder), dtype, at::kCPU);
-      const testing::Batch batch{at::randint(0, 97, {40}, at::kLong), {}, {0, 40}};
-      write_safetensors(folder / "expected.safetensors",
-                        {{"ids", batch.ids}, {"logits", testing::batch_logits(*model, batch)}});
+      at::manual_seed(4);
+      const at::Tensor ids = at::randint(0, 97, {8, 40}, at::kLong);
+      const testing::Batch batch{ids.view(-1), {}, {0, 40, 80, 120, 160, 200, 240, 280, 320}};
+      const at::Tensor logits = testing::batch_logits(*model, batch).view({8, 40, 97});
+      write_safetensors(folder / "expected.safetensors", {{"ids", ids}, {"logits", logits}});
     }
   }
 }

@@ -4,7 +4,7 @@
   usage: model_oracle.py TEST_PROGRAM     (test_model, in the environment that scripts/oracles.sh makes)
 
 The program writes plain, tied and linearly scaled models, sharded, in float32 and bfloat16. In float32 the logits must
-agree within 1e-4; in bfloat16 ours must be as near to float32 as transformers' own are (factor 1.5).
+agree within 1e-4; in bfloat16 the root mean square of their distance from float32 may be 5 % above transformers' own.
 """
 import os
 import subprocess
@@ -21,7 +21,11 @@ def logits_of(folder: Path, ids: torch.Tensor, dtype) -> torch.Tensor:
     model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"], info
     with torch.no_grad():
-        return model.eval()(input_ids=ids[None]).logits[0].float()
+        return model.eval()(input_ids=ids).logits.float()
+
+
+def rms(x: torch.Tensor) -> float:
+    return x.square().mean().sqrt().item()
 
 
 def check(folder: Path) -> bool:
@@ -29,12 +33,12 @@ def check(folder: Path) -> bool:
     config, generation = AutoConfig.from_pretrained(folder), GenerationConfig.from_pretrained(folder)
     assert generation.bos_token_id == 1 and generation.eos_token_id == 2
     exact = logits_of(folder, expected["ids"], torch.float32)
-    difference = (expected["logits"] - exact).abs().max().item()
-    limit = 1e-4
+    difference, limit = (expected["logits"] - exact).abs().max().item(), 1e-4
     if folder.name.endswith("bfloat16"):
         assert config.dtype == torch.bfloat16
-        limit = 1.5 * (logits_of(folder, expected["ids"], torch.bfloat16) - exact).abs().max().item()
-    print(f"{folder.name:20} {config.rope_parameters} largest difference {difference:.3g}, limit {limit:.3g}")
+        theirs = logits_of(folder, expected["ids"], torch.bfloat16)
+        difference, limit = rms(expected["logits"] - exact), 1.05 * rms(theirs - exact)
+    print(f"{folder.name:20} {config.rope_parameters} difference {difference:.3g}, limit {limit:.3g}")
     return difference <= limit
 
 

@@ -20,8 +20,9 @@ namespace llama2zh {
 // "auto" -> cuda if this build and machine have one, else cpu; "cpu"; "cuda", "cuda:1". kUsage
 // error if it is not there.
 at::Device parse_device(const std::string& name);
-// "auto" -> the type the weights are stored in (fp16 becomes bf16 on a CPU), "float32", "bfloat16",
-// "float16" (CUDA only: kUsage on a CPU).
+// "auto" -> the type the weights are stored in, except on a CPU: fp16 becomes bf16, and both float32
+// where the processor has no fast bf16. "float32", "bfloat16", "float16" (CUDA only: kUsage on a
+// CPU).
 at::ScalarType parse_dtype(const std::string& name, const LlamaConfig& config, at::Device device);
 std::string dtype_name(at::ScalarType type);
 
@@ -35,8 +36,9 @@ struct OpenModel {
 };
 OpenModel open_model(const std::filesystem::path& path);
 
-// The weights in compute_dtype: memory-mapped as they are when types agree and the device is the
-// CPU, else converted one by one.
+// A model that computes in compute_dtype. On a CPU matrices are memory-mapped as they are stored
+// when the types agree or float32 arithmetic reads narrower weights; all others are converted one
+// by one.
 std::unique_ptr<Llama> load_model(const OpenModel& open, at::ScalarType compute_dtype,
                                   at::Device device);
 // Random weights N(0, initializer_range), norms 1, in fp32 or the given type.

@@ -24,9 +24,10 @@ struct ModelConfig {
         option("tokenizer", &ModelConfig::tokenizer,
                "tokenizer.model or its folder; empty: the model's folder."),
         option("dtype", &ModelConfig::dtype,
-               "Type of the frozen weights and of the arithmetic; what trains has float32 masters. "
-               "auto: as stored (float16 becomes bfloat16 on a CPU). float16 needs CUDA and uses "
-               "dynamic loss scaling.",
+               "Type of the arithmetic; frozen weights stay in their own type on a CPU; what "
+               "trains has float32 masters. "
+               "auto: as stored (on a CPU bfloat16 for float16, and float32 for either if it lacks "
+               "AVX-512). float16 needs CUDA and uses dynamic loss scaling.",
                one_of({"auto", "float32", "bfloat16", "float16"})),
         option("device", &ModelConfig::device, "auto, cpu, cuda or cuda:N."),
         option("peft_path", &ModelConfig::peft_path,

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace llama2zh {
+
+// The type in which products of x are formed. It is x's own, except for bfloat16 on a processor
+// without instructions for it (x86 before AVX-512), where libtorch's product is some 30 times
+// slower than converting to float32 on the fly.
+at::ScalarType product_type(const at::Tensor& x);
+
+// Whether this processor multiplies bfloat16 at least as fast as float32.
+bool has_fast_bfloat16();
+
+// y = x W^T for x [..., in] and a weight [out, in] of any float type: [..., out] in x's type.
+// Where the types differ the weight is cast to x's a few rows at a time on a CPU (whole on a GPU),
+// and again in backward(): no converted copy of a frozen or memory-mapped matrix outlives the call.
+// The weight's gradient comes in the weight's type.
+at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight);
+
+}  // namespace llama2zh

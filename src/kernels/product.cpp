@@ -1,0 +1,102 @@
+#include "llama2zh/kernels/product.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+
+namespace llama2zh {
+namespace {
+
+constexpr int64_t kBlockElements = 512 * 1024;  // converted at a time: stays in a core's cache
+
+bool detect_fast_bfloat16() {
+#if defined(__x86_64__)
+  // What oneDNN asks for before it takes a bfloat16 product.
+  return __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq");
+#else
+  return true;
+#endif
+}
+
+int64_t block_rows(const at::Tensor& weight) {
+  if (!weight.is_cpu()) return weight.size(0);
+  return std::max<int64_t>(16, kBlockElements / weight.size(1));
+}
+
+// Calls step(first row, rows, block in `type`) for all of the weight.
+template <typename Step>
+void for_blocks(const at::Tensor& weight, at::ScalarType type, const Step& step) {
+  const int64_t rows = weight.size(0), at_once = block_rows(weight);
+  for (int64_t begin = 0; begin < rows; begin += at_once) {
+    const int64_t count = std::min(at_once, rows - begin);
+    step(begin, count, weight.narrow(0, begin, count).to(type));
+  }
+}
+
+class CastProduct : public torch::autograd::Function<CastProduct> {
+ public:
+  // x [n, in]
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
+                            const at::Tensor& weight) {
+    ctx->save_for_backward({x, weight});
+    at::Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
+    for_blocks(weight, x.scalar_type(), [&](int64_t begin, int64_t count, const at::Tensor& block) {
+      at::Tensor part = y.narrow(1, begin, count);
+      at::mm_out(part, x, block.t());
+    });
+    return y;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 const torch::autograd::variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1], &y_grad = grads[0];
+    at::Tensor x_grad, weight_grad;
+    if (ctx->needs_input_grad(0)) x_grad = input_grad(y_grad, weight);
+    if (ctx->needs_input_grad(1)) {
+      weight_grad = at::mm(y_grad.t(), x).to(weight.scalar_type());
+    }
+    return {x_grad, weight_grad};
+  }
+
+ private:
+  // Blocks add up in x's type; a type narrower than fp32 would round once a block, so it is cast
+  // whole.
+  static at::Tensor input_grad(const at::Tensor& y_grad, const at::Tensor& weight) {
+    if (y_grad.scalar_type() != at::kFloat) {
+      return at::mm(y_grad, weight.to(y_grad.scalar_type()));
+    }
+    at::Tensor x_grad = at::zeros({y_grad.size(0), weight.size(1)}, y_grad.options());
+    for_blocks(weight, at::kFloat, [&](int64_t begin, int64_t count, const at::Tensor& block) {
+      x_grad.addmm_(y_grad.narrow(1, begin, count), block);
+    });
+    return x_grad;
+  }
+};
+
+}  // namespace
+
+bool has_fast_bfloat16() {
+  static const bool fast = detect_fast_bfloat16();
+  return fast;
+}
+
+at::ScalarType product_type(const at::Tensor& x) {
+  const bool slow = x.is_cpu() && x.scalar_type() == at::kBFloat16 && !has_fast_bfloat16();
+  return slow ? at::kFloat : x.scalar_type();
+}
+
+at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight) {
+  if (x.scalar_type() == weight.scalar_type()) return at::linear(x, weight);
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = weight.size(0);
+  return CastProduct::apply(x.reshape({-1, x.size(-1)}), weight).view(shape);
+}
+
+}  // namespace llama2zh
