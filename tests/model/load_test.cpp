@@ -1,6 +1,5 @@
 #include "llama2zh/model/load.h"
 
-#include "llama2zh/kernels/product.h"
 #include <ATen/Context.h>
 #include <ATen/ops/randint.h>
 
@@ -9,6 +8,7 @@
 
 #include "llama2zh/base/json.h"
 #include "llama2zh/formats/safetensors.h"
+#include "llama2zh/kernels/product.h"
 #include "model/model_test_util.h"
 
 namespace llama2zh {
@@ -69,9 +69,7 @@ TEST(LoadModel, WorksAfterTheOpenModelIsGone) {
 }
 
 // What auto makes of narrow weights on a CPU.
-at::ScalarType narrow_type_on_cpu() {
-  return has_fast_bfloat16() ? at::kBFloat16 : at::kFloat;
-}
+at::ScalarType narrow_type_on_cpu() { return has_fast_bfloat16() ? at::kBFloat16 : at::kFloat; }
 
 TEST(LoadModel, NarrowMatricesStayNarrowUnderFloat32OnACpu) {
   const TemporaryFolder folder;

@@ -54,7 +54,7 @@ TEST_P(Reference, Bfloat16IsAsNearToFp32AsTransformersOwn) {
   const at::Tensor logits = testing::batch_logits(*model, reference_batch(*expected));
   EXPECT_EQ(logits.scalar_type(), at::kFloat);
   const double ours = rms_difference(logits, exact);
-  EXPECT_LE(ours, 1.05 * theirs);
+  EXPECT_LE(ours, 1.1 * theirs);
   RecordProperty("ours", std::to_string(ours));
   RecordProperty("theirs", std::to_string(theirs));
 }

@@ -4,7 +4,7 @@
   usage: model_oracle.py TEST_PROGRAM     (test_model, in the environment that scripts/oracles.sh makes)
 
 The program writes plain, tied and linearly scaled models, sharded, in float32 and bfloat16. In float32 the logits must
-agree within 1e-4; in bfloat16 the root mean square of their distance from float32 may be 5 % above transformers' own.
+agree within 1e-4; in bfloat16 the root mean square of their distance from float32 may be 10 % above transformers' own.
 """
 import os
 import subprocess
@@ -37,7 +37,7 @@ def check(folder: Path) -> bool:
     if folder.name.endswith("bfloat16"):
         assert config.dtype == torch.bfloat16
         theirs = logits_of(folder, expected["ids"], torch.bfloat16)
-        difference, limit = rms(expected["logits"] - exact), 1.05 * rms(theirs - exact)
+        difference, limit = rms(expected["logits"] - exact), 1.1 * rms(theirs - exact)
     print(f"{folder.name:20} {config.rope_parameters} difference {difference:.3g}, limit {limit:.3g}")
     return difference <= limit
 

@@ -49,7 +49,7 @@ class AtomicFile {
 
   void write(const void* data, size_t size);
   void write(std::string_view text) { write(text.data(), text.size()); }
-  uint64_t offset() const { return offset_; }  // bytes written so far
+  uint64_t offset() const { return offset_; }               // bytes written so far
   const fs::path& temporary() const { return temporary_; }  // where they are until commit()
   void commit();
 
