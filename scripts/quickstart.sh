@@ -43,31 +43,31 @@ stage() {
 
 stage "English and Chinese text from Debian's documentation" text/.complete "$root/scripts/debian_corpus.sh" text
 stage "English tokenizer (4,000 pieces)" en.model "$llama2zh" train-tokenizer --input text/en_train.txt --vocab-size 4000 --model-type bpe --output en.model
-stage "A small LLaMA with random weights" random "$llama2zh" init-model --tokenizer en.model --hidden-size 256 --intermediate-size 688 \
-  --num-hidden-layers 4 --num-attention-heads 4 --max-position-embeddings 512 --output random
+stage "A small LLaMA with random weights" random "$llama2zh" init-model --tokenizer en.model --hidden-size 192 --intermediate-size 512 \
+  --num-hidden-layers 4 --num-attention-heads 3 --max-position-embeddings 512 --output random
 stage "English base: pretraining in full" base "$llama2zh" pretrain --config "$root/configs/quickstart_base.json" --model.path random \
   --data.train_files text/en_train.txt --data.validation_files text/en_heldout.txt --output_dir base
 
 # The extension learns from the Chinese in the text alone: Latin pieces would be merged before the base's own and break its English.
 [ -e text/zh_only.txt ] || { LC_ALL=C.UTF-8 sed 's/[ -~]\+/\n/g' text/zh_train.txt | sed '/^$/d' > text/zh_only.txt.partial && mv text/zh_only.txt.partial text/zh_only.txt; }
-stage "Chinese tokenizer (8,000 pieces)" zh.model "$llama2zh" train-tokenizer --input text/zh_only.txt --vocab-size 8000 --model-type bpe --output zh.model
+stage "Chinese tokenizer (6,000 pieces)" zh.model "$llama2zh" train-tokenizer --input text/zh_only.txt --vocab-size 6000 --model-type bpe --output zh.model
 stage "Extended vocabulary and resized model" resized "$llama2zh" extend-vocab --tokenizer base --extension zh.model --model base --init subpiece \
   --report-text text/zh_heldout.txt text/en_heldout.txt --output resized
-[ -e text/en_replay.txt ] || { head -c 2500000 text/en_train.txt | sed '$d' > text/en_replay.txt.partial && mv text/en_replay.txt.partial text/en_replay.txt; }
+# English replay against forgetting, about as much as there is Chinese.
+[ -e text/en_replay.txt ] || { head -c 5000000 text/en_train.txt | sed '$d' > text/en_replay.txt.partial && mv text/en_replay.txt.partial text/en_replay.txt; }
 stage "Continued pretraining: LoRA + embeddings + head" pretrained "$llama2zh" pretrain --config "$root/configs/quickstart_pretrain.json" \
   --model.path resized --data.train_files text/zh_train.txt text/en_replay.txt --data.validation_files text/zh_heldout.txt text/en_heldout.txt \
   --output_dir pretrained
-# The few instructions, 25 times, among paragraphs to continue: fine-tuning on the instructions alone forgets the language.
+# The few instructions many times, among as much plain text: fine-tuning on the instructions alone forgets the language.
+plain_rows() { # LANGUAGE CHARACTERS: paragraphs joined to rows of about so many characters
+  perl -CSD -ne '
+    BEGIN { $size = shift @ARGV } chomp; tr/\\"\t//d; $text .= ($text eq "" ? "" : "\\n") . $_;
+    if (length $text > $size) { print qq({"text": "$text"}\n); $text = "" }' "$2" "text/$1_train.txt" | shuf -n 500 --random-source=<(yes)
+}
 instructions_and_text() {
-  local language
-  for language in zh en; do
-    shuf -n 1000 --random-source=<(yes) text/${language}_train.txt | perl -CSD -ne '
-      chomp; s/[\\"]//g; next if length() < 40 or length() > 600; my $cut = int(length() * 0.2);
-      $cut++ while $cut < length() - 1 and /^[\x00-\x7f]*$/ and substr($_, $cut, 1) =~ /\w/;
-      my ($start, $rest) = (substr($_, 0, $cut), substr($_, $cut)); $rest =~ s/^ //;
-      print qq({"query": "续写：$start", "response": "$rest"}\n)'
-  done
-  for _ in $(seq 25); do cat "$root/assets/sft_zh.jsonl"; done
+  plain_rows zh 220
+  plain_rows en 700
+  for _ in $(seq 30); do cat "$root/assets/sft_zh.jsonl"; done
 }
 [ -e sft.jsonl ] || { instructions_and_text > sft.jsonl.partial && mv sft.jsonl.partial sft.jsonl; }
 stage "Fine-tuning on Chinese instructions" tuned "$llama2zh" sft --config "$root/configs/quickstart_sft.json" --model.path resized \

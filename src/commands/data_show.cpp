@@ -85,7 +85,7 @@ void print_token_row(const NamedRows& data, int64_t row, const Tokenizer& tokeni
           ? cat(" ... and ", with_thousands(static_cast<int64_t>(ids.size() - shown)), " more")
           : "";
   std::printf("\nrow %lld: %s tokens, %s supervised\n%s%s\nids: %s%s\n",
-              static_cast<long long>(row + 1),
+              static_cast<long long>(row) + 1,
               with_thousands(static_cast<int64_t>(ids.size())).c_str(),
               with_thousands(std::count(supervised.begin(), supervised.end(), 1)).c_str(),
               pieces.c_str(), rest.c_str(), numbers.c_str(), rest.c_str());

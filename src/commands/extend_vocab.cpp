@@ -54,7 +54,7 @@ struct ExtendVocabOptions {
 at::Tensor resized_weight(const std::string& name, const TensorSource& source,
                           const std::vector<std::vector<TokenId>>& parts,
                           const ExtendVocabOptions& options, double initializer_range) {
-  const at::Tensor old = source.load(name);
+  at::Tensor old = source.load(name);
   const bool is_head = name == "lm_head.weight";
   if (!is_head && name != "model.embed_tokens.weight") return old;
   const uint64_t seed = static_cast<uint64_t>(options.seed) * 2 + (is_head ? 1 : 0);

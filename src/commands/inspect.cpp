@@ -1,5 +1,6 @@
 // llama2zh inspect: says what a path holds, and checks it: the manifest's sizes and checksums, every tensor's name and shape, the vocabulary.
 #include <cstdio>
+#include <fstream>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -17,6 +18,13 @@
 
 namespace llama2zh {
 namespace {
+
+// torch.save's archives, which share the extension .bin with llama2.c's files.
+bool is_zip(const fs::path& path) {
+  char magic[2] = {};
+  std::ifstream(path, std::ios::binary).read(magic, 2);
+  return magic[0] == 'P' && magic[1] == 'K';
+}
 
 struct InspectOptions {
   std::string path;
@@ -128,8 +136,7 @@ ordered_json inspect_path(const InspectOptions& options) {
   } else if (folder && is_peft_folder(path)) {
     out.update(inspect_adapter(path, options.tensors));
   } else if ((folder && (fs::exists(path / "config.json") || is_meta_folder(path))) ||
-             (!folder && path.extension() == ".bin" && fs::file_size(path) >= 4 &&
-              read_file(path).compare(0, 2, "PK") != 0)) {
+             (!folder && path.extension() == ".bin" && !is_zip(path))) {
     out.update(inspect_model(path, options.tensors));
   } else if (folder && fs::exists(path / "tokenizer.model") && manifest_kind != "checkpoint") {
     out["kind"] = "tokenizer";

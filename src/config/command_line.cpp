@@ -87,7 +87,7 @@ OptionTable with_config_option(const CommandSpec& spec, OptionTable options) {
 std::string take_config_path(const CommandSpec& spec, OptionTexts& texts) {
   const auto found = texts.find("config");
   if (!spec.config_file || found == texts.end()) return {};
-  const std::string path = found->second[0];
+  std::string path = found->second[0];
   if (path.empty()) fail_usage("--config", "expected a file");
   texts.erase(found);
   return path;

@@ -80,7 +80,8 @@ Range one_of(std::vector<std::string> choices) {
     return value.is_string() && std::find(choices.begin(), choices.end(),
                                           value.get_ref<const std::string&>()) != choices.end();
   };
-  return {"one of " + join(choices, ", "), each_element(known), choices};
+  std::string text = "one of " + join(choices, ", ");
+  return {std::move(text), each_element(known), std::move(choices)};
 }
 
 Range not_empty() {

@@ -113,10 +113,12 @@ std::string detect_format(const json& row, std::string_view where) {
   std::vector<std::string> keys;
   for (const auto& item : row.items()) keys.push_back(item.key());
   fail_data(where, cat("no known form of dialogue (keys: ", join(keys, ", "), ")"),
-            "expected conversations, messages, instruction + output, or query + response");
+            "expected conversations, messages, instruction + output, query + response, or text");
 }
 
 }  // namespace
+
+bool is_text_row(const json& row) { return row.contains("text") && known_format(row).empty(); }
 
 std::vector<Message> parse_dialogue(const json& row, const std::string& format,
                                     std::string_view where) {

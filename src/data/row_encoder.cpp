@@ -2,7 +2,7 @@
 // behind newlines into segments for the threads; LLaMA's pieces never cross a newline, so that the
 // ids are those of the whole text.
 // Dialogues: the chat template's ids; one longer than block_size is cut as `overlong` says, always
-// to a row that ends with the end of an answer.
+// to a row that ends with the end of an answer. {"text": ...} among them is learnt as it is.
 #include "data/row_encoder.h"
 
 #include <algorithm>
@@ -124,7 +124,9 @@ class DialogueEncoder : public RowEncoder {
     if (!raw.is_json) {
       fail_usage(file, "dialogues can't be read from plain text", "expected .json or .jsonl");
     }
-    std::vector<Message> messages = parse_dialogue(parse_row(raw, file), config_.format, place);
+    const json value = parse_row(raw, file);
+    if (config_.format == "auto" && is_text_row(value)) return encode_text(value, place, row);
+    std::vector<Message> messages = parse_dialogue(value, config_.format, place);
     if (!config_.system.empty() && messages.front().role != Role::kSystem)
       messages.insert(messages.begin(), {Role::kSystem, config_.system});
     // A question without an answer at the end has no target and nobody sees it.
@@ -142,6 +144,21 @@ class DialogueEncoder : public RowEncoder {
       fail_data(place, "the row has no answer to learn from");
     row.ids = std::move(dialogue.ids);
     row.supervised = std::move(dialogue.supervised);
+  }
+
+  // As a pretraining row, cut to one block.
+  void encode_text(const json& value, const std::string& place, EncodedRow& row) const {
+    if (!value["text"].is_string())
+      fail_data(place, cat("\"text\": expected a text, found ", value["text"].type_name()));
+    const auto& text = value["text"].get_ref<const std::string&>();
+    if (is_blank(text)) return;
+    row.characters = static_cast<int64_t>(utf8_length(text));
+    row.ids.push_back(tokenizer_.bos_id());
+    tokenizer_.encode_append(text, /*first=*/true, row.ids);
+    row.ids.push_back(tokenizer_.eos_id());
+    row.overlong = row.ids.size() > block_size_;
+    row.ids.resize(std::min(row.ids.size(), block_size_));
+    row.supervised.assign(row.ids.size(), 1);
   }
 
   EncodedDialogue encode_messages(const std::vector<Message>& messages,

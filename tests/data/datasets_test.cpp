@@ -65,6 +65,22 @@ TEST_F(DatasetsTest, DialoguesByHand) {
   EXPECT_EQ(data.train.counts.characters, 5 + 3);
 }
 
+TEST_F(DatasetsTest, PlainTextAmongDialoguesIsLearntWhole) {
+  config_.chat_template = "plain";
+  config_.block_size = 5;
+  train_on("t.jsonl", dialogue({"a", "b"}) + "{\"text\": \"ab\"}\n{\"text\": \"a b a b a b\"}\n");
+  const Datasets data = load(RowKind::kSft);
+  ASSERT_EQ(data.train.rows.size(), 3);
+  EXPECT_THAT(ids(data.train.rows, 1), ElementsAre(1, 264, 2));
+  EXPECT_THAT(mask(data.train.rows, 1), ElementsAre(1, 1, 1));
+  EXPECT_EQ(data.train.rows.ids(2).size(), 5);  // cut to one block
+  EXPECT_EQ(data.train.counts.overlong, 1);
+
+  config_.format = "conversations";
+  expect_error(ErrorKind::kData, "neither \"conversations\" nor \"messages\"",
+               [&] { load(RowKind::kSft); });
+}
+
 TEST_F(DatasetsTest, OverlongDialogues) {
   config_.chat_template = "plain";
   config_.block_size = 6;

@@ -38,7 +38,8 @@ struct DataConfig {
                "Pretraining: JSON key of the text; auto takes input or text."),
         option("format", &DataConfig::format,
                "SFT rows: conversations (the original's and ShareGPT's), alpaca "
-               "{instruction,input,output}, query_response, or auto.",
+               "{instruction,input,output}, query_response, or auto, which also takes {text} rows "
+               "among them: plain text learnt whole, against forgetting.",
                one_of({"auto", "conversations", "alpaca", "query_response"})),
         option("template", &DataConfig::chat_template, "SFT: chat template, stored with the model.",
                one_of({"v0.1", "v0.2", "vllm", "llama2", "llama2_zh", "chatml", "plain"})),

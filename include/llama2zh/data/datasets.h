@@ -26,7 +26,8 @@ struct Datasets {
 // Reads, checks and tokenises everything a run needs, on all cores. Pretraining rows are "<s>" +
 // text + "</s>", all supervised; blank texts are dropped. SFT rows are dialogues encoded by the
 // template, cut to block_size as `overlong` says (a question without an answer at the end is left
-// out); one without supervised tokens is bad. Errors are kData/kFormat with file, line and column;
+// out); one without supervised tokens is bad. Plain text among them ({"text": ...}, format "auto")
+// is encoded as a pretraining row and cut to block_size. Errors are kData/kFormat with file, line and column;
 // no rows at all is an error that names the files. With skip_bad_rows, rows with a kData error are
 // counted; a file that is cut off or is no array to its end stays an error. Deterministic: which
 // rows validation_split holds out depends on their number alone.
@@ -47,6 +48,9 @@ void for_each_text(const std::string& file, const std::string& field,
 // "system", the last two "history".
 std::vector<Message> parse_dialogue(const json& row, const std::string& format,
                                     std::string_view where);
+
+// Whether a row among dialogues is plain text, {"text": ...}: replay against forgetting.
+bool is_text_row(const json& row);
 
 // kSft if the file's first row has one of the forms of a dialogue.
 RowKind guess_row_kind(const std::string& file);
