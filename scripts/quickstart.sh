@@ -88,7 +88,7 @@ measure() {
 }
 chars_per_token() { measure "$1" "$2" | awk '{match($0, /"tokens":[0-9]+/); t = substr($0, RSTART + 9, RLENGTH - 9); match($0, /"characters":[0-9]+/); printf "%.2f\n", substr($0, RSTART + 13, RLENGTH - 13) / t}'; }
 bits() { printf '%.3f\n' "$(measure "$1" "$2" | field bits_per_character)"; }
-inspected() { "$llama2zh" inspect "$1" --json --no-checksums | field "$2"; }
+inspected() { "$llama2zh" inspect "$1" --json --no-checksums | field "$2" | sed -E ':a; s/^([0-9]+)([0-9]{3})/\1,\2/; ta'; }
 row() { printf '%-34s %12s %12s %12s\n' "$@"; }
 
 say "Measuring on held-out text"
