@@ -96,7 +96,8 @@ json number_from_text(const std::string& text) {
 }
 
 json scalar_from_text(const OptionEntry& entry, const std::string& text) {
-  if (entry.is_optional && text == "null") return nullptr;
+  // "null" is a text like any other; a file can say null itself.
+  if (entry.is_optional && entry.type != "text" && text == "null") return nullptr;
   if (entry.is_boolean && (text == "true" || text == "false")) return text == "true";
   if (entry.type == "integer" || entry.type == "number") return number_from_text(text);
   return text;

@@ -49,6 +49,13 @@ void check_meta_source(const TensorSource& source, const std::vector<MetaTensor>
   }
 }
 
+TensorInfo meta_share_info(const TensorSource& source, const MetaTensor& tensor, int parts) {
+  TensorInfo info{tensor.meta, source.require(tensor.hf).dtype, tensor.shape};
+  if (tensor.parts != MetaTensor::Parts::kCopies)
+    info.shape[tensor.parts == MetaTensor::Parts::kRows ? 0 : 1] /= parts;
+  return info;
+}
+
 at::Tensor meta_share(const TensorSource& source, const MetaTensor& tensor, int part, int parts) {
   at::Tensor share = source.load(tensor.hf);
   if (parts > 1 && tensor.parts != MetaTensor::Parts::kCopies) {
@@ -73,11 +80,10 @@ void write_meta_checkpoint(const std::filesystem::path& folder, const TensorSour
     all.push_back({"output.weight", all.front().hf, all.front().shape, MetaTensor::Parts::kRows});
   }
   for (int part = 0; part < parts; ++part) {
-    std::vector<std::pair<std::string, at::Tensor>> tensors;
-    for (const MetaTensor& tensor : all) {
-      tensors.emplace_back(tensor.meta, meta_share(source, tensor, part, parts));
-    }
-    write_torch_zip(folder / meta_part_name(part), tensors);
+    std::vector<TensorInfo> infos;
+    for (const MetaTensor& tensor : all) infos.push_back(meta_share_info(source, tensor, parts));
+    write_torch_zip(folder / meta_part_name(part), infos,
+                    [&](size_t i) { return meta_share(source, all[i], part, parts); });
   }
   write_json_file(folder / "params.json", meta_params_json(shape));
   open_meta_checkpoint(folder);  // the headers read back and fit params.json

@@ -1,6 +1,8 @@
 // Writing torch.save archives: the layout of torch_zip.cpp, and a pickle of protocol 2 that holds an
 // OrderedDict of _rebuild_tensor_v2 calls. Types that have no storage class of their own (unsigned
 // and 8-bit floating ones) are _rebuild_tensor_v3 calls over an UntypedStorage, as in torch/_tensor.py.
+#include <functional>
+#include <numeric>
 #include <set>
 
 #include "formats/dtype.h"
@@ -48,7 +50,7 @@ class Pickler {
   Pickler& ordered_dict() {
     return global("collections", "OrderedDict").op(kOpEmptyTuple).op(kOpReduce);
   }
-  void tensor(const std::string& key, const at::Tensor& tensor);
+  void tensor(const std::string& key, const TensorInfo& info);
   const std::string& str() const { return out_; }
 
  private:
@@ -65,8 +67,16 @@ std::vector<int64_t> dense_strides(at::IntArrayRef shape) {
   return strides;
 }
 
-void Pickler::tensor(const std::string& key, const at::Tensor& tensor) {
-  const DtypeNames* names = dtype_names(tensor.scalar_type());
+int64_t element_count(const TensorInfo& info) {
+  return std::accumulate(info.shape.begin(), info.shape.end(), int64_t{1}, std::multiplies<>());
+}
+
+int64_t byte_count(const TensorInfo& info) {
+  return element_count(info) * static_cast<int64_t>(c10::elementSize(info.dtype));
+}
+
+void Pickler::tensor(const std::string& key, const TensorInfo& info) {
+  const DtypeNames* names = dtype_names(info.dtype);
   const bool typed = *names->storage != '\0';
   global("torch._utils", typed ? "_rebuild_tensor_v2" : "_rebuild_tensor_v3").op(kOpMark);
   op(kOpMark).text("storage");
@@ -75,19 +85,19 @@ void Pickler::tensor(const std::string& key, const at::Tensor& tensor) {
   } else {
     global("torch.storage", "UntypedStorage");
   }
-  text(key).text("cpu").number(typed ? tensor.numel() : static_cast<int64_t>(tensor.nbytes()));
+  text(key).text("cpu").number(typed ? element_count(info) : byte_count(info));
   op(kOpTuple).op(kOpBinPersId);
-  number(0).numbers(tensor.sizes()).numbers(dense_strides(tensor.sizes()));
+  number(0).numbers(info.shape).numbers(dense_strides(info.shape));
   op(kOpNewFalse).ordered_dict();
   if (!typed) global("torch", names->torch);
   op(kOpTuple).op(kOpReduce);
 }
 
-std::string pickle_of(const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
+std::string pickle_of(const std::vector<TensorInfo>& infos) {
   Pickler pickler;
   pickler.op(kOpProto).bytes(2, 1).ordered_dict().op(kOpMark);
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    pickler.text(tensors[i].first).tensor(std::to_string(i), tensors[i].second);
+  for (size_t i = 0; i < infos.size(); ++i) {
+    pickler.text(infos[i].name).tensor(std::to_string(i), infos[i]);
   }
   pickler.op(kOpSetItems).op(kOpStop);
   return pickler.str();
@@ -103,45 +113,65 @@ std::string serialization_id(std::string_view pickle) {
   return id;
 }
 
-uint64_t check_all(const std::string& where,
-                   const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
-  uint64_t total = 0;
+void check_names(const std::string& where, const std::vector<TensorInfo>& infos) {
   std::set<std::string_view> names;
-  for (const auto& [name, tensor] : tensors) {
-    check_storable(where, name, tensor);
-    if (!is_utf8(name) || !names.insert(name).second) {
+  for (const TensorInfo& info : infos) {
+    if (!is_utf8(info.name) || !names.insert(info.name).second) {
       fail_data(where,
-                cat("tensor name \"", utf8_sanitize(name), "\" is not UTF-8 or given twice"));
+                cat("tensor name \"", utf8_sanitize(info.name), "\" is not UTF-8 or given twice"));
     }
-    total += static_cast<uint64_t>(tensor.numel()) * tensor.element_size();
   }
-  return total;
+}
+
+void check_is(const std::string& where, const TensorInfo& info, const at::Tensor& tensor) {
+  check_storable(where, info.name, tensor);
+  if (tensor.sizes() != info.shape || tensor.scalar_type() != info.dtype) {
+    fail_data(where,
+              cat(info.name, " was announced as ", dtype_names(info.dtype)->torch, " ",
+                  shape_text(info.shape), " and is ", dtype_names(tensor.scalar_type())->torch, " ",
+                  shape_text(tensor.sizes())));
+  }
 }
 
 }  // namespace
 
-void write_torch_zip(const fs::path& file,
-                     const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
-  const uint64_t total = check_all(file.string(), tensors);
-  check_free_space(file.has_parent_path() ? file.parent_path() : fs::path("."), total);
-  const auto pickle = pickle_of(tensors);
+void write_torch_zip(const fs::path& file, const std::vector<TensorInfo>& infos,
+                     const std::function<at::Tensor(size_t)>& tensor) {
+  check_names(file.string(), infos);
+  int64_t total = 0;
+  for (const TensorInfo& info : infos) total += byte_count(info);
+  check_free_space(file.has_parent_path() ? file.parent_path() : fs::path("."),
+                   static_cast<uint64_t>(total));
+  const auto pickle = pickle_of(infos);
   AtomicFile out(file);
   ZipWriter zip(out);
   zip.add("archive/data.pkl", pickle);
   zip.add("archive/.format_version", "1");
   zip.add("archive/.storage_alignment", "64");
   zip.add("archive/byteorder", "little");
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    const auto dense = dense_on_cpu(tensors[i].second);
+  for (size_t i = 0; i < infos.size(); ++i) {
+    const at::Tensor given = tensor(i);
+    check_is(file.string(), infos[i], given);
+    const at::Tensor dense = dense_on_cpu(given);
     zip.add(cat("archive/data/", i), dense.const_data_ptr(), dense.nbytes());
   }
   zip.add("archive/version", "3\n");
   zip.add("archive/.data/serialization_id", serialization_id(pickle));
   zip.finish();
-  if (open_torch_zip(out.temporary())->tensors().size() != tensors.size()) {
+  if (open_torch_zip(out.temporary())->tensors().size() != infos.size()) {
     fail_io(file.string(), "what was written did not read back: the disk may be full or failing");
   }
   out.commit();
+}
+
+void write_torch_zip(const fs::path& file,
+                     const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
+  std::vector<TensorInfo> infos;
+  for (const auto& [name, tensor] : tensors) {
+    check_storable(file.string(), name, tensor);
+    infos.push_back({name, tensor.scalar_type(), tensor.sizes().vec()});
+  }
+  write_torch_zip(file, infos, [&](size_t i) { return tensors[i].second; });
 }
 
 }  // namespace llama2zh

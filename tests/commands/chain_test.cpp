@@ -145,6 +145,71 @@ TEST_F(ChainTest, TokenizePrintsOneObjectALine) {
   EXPECT_GT(count, 400);
 }
 
+TEST_F(ChainTest, TokenizeTakesTheWordNull) {
+  const json object = json::parse(run({"tokenize", "--model", "chat", "--text", "null", "--json"}));
+  std::string text;
+  for (const auto& piece : object["pieces"]) text += piece.get<std::string>();
+  EXPECT_EQ(text, "▁null");
+}
+
+// The text that a row's supervised tokens stand for is the answer alone.
+TEST_F(ChainTest, DataShowMarksWhatIsLearnt) {
+  std::ofstream(folder_ / "two.jsonl") << R"({"query": "你是谁？", "response": "我是模型。"})"
+                                       << "\n"
+                                       << R"({"text": "一段文字。"})"
+                                       << "\n";
+  const std::vector<std::string> show = {"data",
+                                         "show",
+                                         "--model.path",
+                                         "chat",
+                                         "--data.train_files",
+                                         "two.jsonl",
+                                         "--data.template",
+                                         "vllm",
+                                         "--n",
+                                         "2"};
+  std::vector<std::string> as_json = show;
+  as_json.push_back("--json");
+  std::istringstream lines(run(as_json));
+  std::vector<std::string> learnt;
+  std::string line;
+  while (std::getline(lines, line)) {
+    const json row = json::parse(line);
+    ASSERT_EQ(row["ids"].size(), row["supervised"].size());
+    ASSERT_EQ(row["ids"].size(), row["pieces"].size());
+    learnt.emplace_back();
+    for (size_t i = 0; i < row["ids"].size(); ++i)
+      if (row["supervised"][i] == 1) learnt.back() += row["pieces"][i].get<std::string>();
+  }
+  ASSERT_EQ(learnt.size(), 2u);
+  EXPECT_EQ(learnt[0], "我是模型。</s>");
+  EXPECT_NE(learnt[1].find("一段文字。</s>"), std::string::npos) << learnt[1];
+
+  const std::string shown = run(show);
+  EXPECT_NE(shown.find("sft rows, template vllm"), std::string::npos) << shown;
+  EXPECT_NE(shown.find("[</s>]"), std::string::npos) << shown;
+  EXPECT_EQ(shown.find('\x1b'), std::string::npos) << "colours go to terminals only";
+  std::vector<std::string> counted = as_json;
+  counted.push_back("--counts");
+  EXPECT_NE(run(counted).find("\"counts\":{\"rows\":2,\"bad\":0"), std::string::npos);
+  expect_failure({"data", "show", "--data.train_files", "two.jsonl"}, 2, {"--model.tokenizer"});
+}
+
+TEST_F(ChainTest, MergesTwoAdaptersIntoMetasLayout) {
+  run({"merge", "--base", "resized", "--adapter", "pretrained", "--adapter", "tuned", "--format",
+       "meta", "--output", "merged-meta"});
+  EXPECT_FALSE(fs::exists(folder_ / "merged-meta/hf"));
+  for (const char* name : {"params.json", "consolidated.00.pth", "tokenizer.model"})
+    EXPECT_TRUE(fs::exists(folder_ / "merged-meta" / name)) << name;
+  run({"merge", "--base", "resized", "--adapter", "pretrained", "--adapter", "tuned", "--output",
+       "merged-hf"});
+  const auto perplexity = [&](const char* model) {
+    return run({"evaluate", "perplexity", "--model", model, "--file", "en.txt", "--window", "128",
+                "--json"});
+  };
+  EXPECT_EQ(perplexity("merged-meta"), perplexity("merged-hf"));
+}
+
 TEST_F(ChainTest, VocabulariesThatDoNotMeetAreNamedSideBySide) {
   expect_failure({"sft", "--model.path", "base", "--model.peft_path", "pretrained",
                   "--data.train_files", source_ + "/assets/sft_zh.jsonl", "--output_dir", "x"},

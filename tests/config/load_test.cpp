@@ -40,6 +40,13 @@ class LoadConfig : public testing::Test {
   Provenance provenance_;
 };
 
+TEST_F(LoadConfig, NullOnTheCommandLineIsNoneExceptWhereTextIsExpected) {
+  from_text("seed", {"null"});
+  EXPECT_FALSE(config_.seed.has_value());
+  from_text("system", {"null"});
+  EXPECT_EQ(config_.system, "null");
+}
+
 TEST_F(LoadConfig, SectionsDotsAndComments) {
   load(R"({
   // a comment

@@ -3,10 +3,13 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 #include <openssl/evp.h>
 #include <zlib.h>
+
+#include <memory>
 
 #include "format_test.h"
 #include "formats/zip_reader.h"
@@ -102,6 +105,32 @@ TEST(TorchZip, SavesOverTheMappedFile) {
   write_torch_zip(file, {{"w", old_tensor.add(1)}});
   EXPECT_TRUE(at::equal(old_tensor, counting()));
   EXPECT_TRUE(at::equal(open_torch_zip(file)->load("w"), counting().add(1)));
+}
+
+TEST(TorchZip, AsksForEachTensorWhenItIsItsTurn) {
+  const Scratch folder;
+  const auto file = folder / "lazy.bin";
+  const std::vector<TensorInfo> infos = {{"a", at::kFloat, {2, 3}}, {"b", at::kHalf, {4}}};
+  std::weak_ptr<int> last;
+  write_torch_zip(file, infos, [&](size_t i) {
+    EXPECT_TRUE(last.expired()) << "the tensor before is still held";
+    const auto alive = std::make_shared<int>(0);
+    last = alive;
+    const at::Tensor values = at::full(infos[i].shape, 2., infos[i].dtype);
+    return at::from_blob(
+        values.data_ptr(), values.sizes(), [values, alive](void*) {}, values.options());
+  });
+  const auto source = open_torch_zip(file);
+  EXPECT_TRUE(at::equal(source->load("a"), at::full({2, 3}, 2.f)));
+  EXPECT_EQ(source->load("b").scalar_type(), at::kHalf);
+  expect_error(
+      ErrorKind::kData,
+      [&] {
+        write_torch_zip(folder / "other.bin", infos,
+                        [](size_t) { return at::zeros({4}, at::kHalf); });
+      },
+      "a was announced as float32 [2, 3] and is float16 [4]");
+  EXPECT_FALSE(std::filesystem::exists(folder / "other.bin"));
 }
 
 TEST(TorchZip, RefusesWhatItCannotStore) {

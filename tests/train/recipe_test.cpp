@@ -118,6 +118,41 @@ TEST_F(Recipe, SftContinuesAnAdapterAndStoresTheTemplate) {
   EXPECT_EQ(Tokenizer::load(run.output_dir).template_name(), "plain");
 }
 
+// What our own lora section can't say has to come through: ranks and alphas of single modules.
+TEST_F(Recipe, ContinuesPeftsPatternsAndResumesThem) {
+  const RunConfig first = config("first");
+  run_training(first, RowKind::kPretrain);
+  PeftAdapter adapter = read_peft_adapter(first.output_dir);
+  const std::string special = "model.layers.0.self_attn.q_proj";
+  LoraPair& pair = adapter.lora.at(special);
+  pair = {pair.a.narrow(0, 0, 1).clone(), pair.b.narrow(1, 0, 1).clone(), /*scaling=*/5};
+  adapter.config.rank_pattern = {{"layers.0.self_attn.q_proj", 1}};
+  adapter.config.alpha_pattern = {{"layers.0.self_attn.q_proj", 5}};
+  fs::create_directories(*this / "patterns");
+  write_peft_adapter(*this / "patterns", adapter, true);
+
+  RunConfig run = config("second");
+  run.model.peft_path = *this / "patterns";
+  run.train.save_steps = 2;
+  EXPECT_EQ(run_training(run, RowKind::kPretrain), TrainOutcome::kFinished);
+  const PeftAdapter after = read_peft_adapter(run.output_dir);
+  EXPECT_EQ(after.config.rank_pattern, adapter.config.rank_pattern);
+  EXPECT_EQ(after.config.alpha_pattern, adapter.config.alpha_pattern);
+  EXPECT_EQ(after.lora.at(special).a.size(0), 1);
+  EXPECT_DOUBLE_EQ(after.lora.at(special).scaling, 5);
+  EXPECT_FALSE(bit_equal(after.lora.at(special).a, adapter.lora.at(special).a));
+
+  RunConfig stopped = config("third");
+  stopped.model.peft_path = *this / "patterns";
+  stopped.train.save_steps = 2;
+  run_training(stopped, RowKind::kPretrain);
+  fs::remove_all(fs::path(stopped.output_dir) / "checkpoint-4");
+  stopped.resume = true;
+  EXPECT_EQ(run_training(stopped, RowKind::kPretrain), TrainOutcome::kFinished);
+  const PeftAdapter resumed = read_peft_adapter(stopped.output_dir);
+  EXPECT_TRUE(bit_equal(resumed.lora.at(special).a, after.lora.at(special).a));
+}
+
 TEST_F(Recipe, FullMethodLeavesAModelFolder) {
   RunConfig run = config("full");
   run.method = "full";

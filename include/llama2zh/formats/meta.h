@@ -28,7 +28,7 @@ bool is_meta_folder(const std::filesystem::path& path);
 std::unique_ptr<ForeignCheckpoint> open_llama2c_checkpoint(const std::filesystem::path& file);
 
 // Writes params.json and consolidated.00.pth (.. `parts`) from a Hugging Face checkpoint into an
-// existing folder.
+// existing folder, one tensor in memory at a time.
 void write_meta_checkpoint(const std::filesystem::path& folder, const TensorSource& source,
                            const ordered_json& hf_config, int parts);
 
