@@ -1,15 +1,36 @@
 // The text of an error is composed here and nowhere else: `where: problem; remedy`.
 #include "llama2zh/base/error.h"
 
+#include <algorithm>
 #include <system_error>
 
 namespace llama2zh {
 namespace {
 
+constexpr size_t kLongestProblem = 2000;
+
+// Names and values out of a file go into errors: they must neither drown the message nor steer the
+// terminal.
+std::string shown(std::string_view text) {
+  size_t length = std::min(text.size(), kLongestProblem);
+  while (length < text.size() && (text[length] & 0xc0) == 0x80) --length;  // no half character
+  std::string out;
+  for (const char c : text.substr(0, length)) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte >= 0x20 && byte != 0x7f) || c == '\n') {
+      out += c;
+    } else {
+      constexpr const char* kDigits = "0123456789abcdef";
+      out += {'\\', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
+    }
+  }
+  return length == text.size() ? out : out + " ...";
+}
+
 std::string error_text(std::string_view where, std::string_view problem, std::string_view remedy) {
-  std::string text(where);
+  std::string text = shown(where);
   if (!text.empty()) text += ": ";
-  text += problem;
+  text += shown(problem);
   if (!remedy.empty()) {
     text += "; ";
     text += remedy;

@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "base/expect_error.h"
+#include "llama2zh/base/utf8.h"
 
 namespace llama2zh {
 namespace {
@@ -20,6 +21,18 @@ TEST(Error, IoAppendsTheSystemsText) {
   EXPECT_EQ(error_text_of(ErrorKind::kIo, [] { fail_io("x", "can't be read", ENOENT); }),
             "x: can't be read: No such file or directory");
   EXPECT_EQ(error_text_of(ErrorKind::kIo, [] { fail_io("x", "is a folder"); }), "x: is a folder");
+}
+
+TEST(Error, WhatComesFromAFileNeitherDrownsNorSteersTheTerminal) {
+  EXPECT_EQ(error_text_of(ErrorKind::kFormat, [] { fail_format("f", "\x1b[2J\rkey\x7f\nnext"); }),
+            "f: \\x1b[2J\\x0dkey\\x7f\nnext");
+  std::string chinese = "a";
+  for (int i = 0; i < 100000; ++i) chinese += "字";
+  const std::string text =
+      error_text_of(ErrorKind::kFormat, [&] { fail_format("f", chinese, "try another"); });
+  EXPECT_LT(text.size(), 2100u);
+  EXPECT_TRUE(is_utf8(text));
+  EXPECT_NE(text.find("字 ...; try another"), std::string::npos);
 }
 
 TEST(Error, ExitCodes) {
