@@ -154,7 +154,7 @@ class DialogueEncoder : public RowEncoder {
     if (is_blank(text)) return;
     row.characters = static_cast<int64_t>(utf8_length(text));
     row.ids.push_back(tokenizer_.bos_id());
-    tokenizer_.encode_append(text, /*first=*/true, row.ids);
+    tokenizer_.encode_append(text, /*dummy_prefix=*/true, row.ids);
     row.ids.push_back(tokenizer_.eos_id());
     row.overlong = row.ids.size() > block_size_;
     row.ids.resize(std::min(row.ids.size(), block_size_));

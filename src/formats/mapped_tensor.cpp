@@ -11,11 +11,11 @@ namespace llama2zh {
 namespace {
 
 at::Tensor strided_over(void* data, const TensorInfo& info, std::span<const int64_t> strides,
-                        std::function<void(void*)> deleter) {
+                        const std::function<void(void*)>& deleter) {
   const auto options = at::TensorOptions().dtype(info.dtype);
-  if (strides.empty()) return at::from_blob(data, info.shape, std::move(deleter), options);
-  return at::from_blob(data, info.shape, at::IntArrayRef(strides.data(), strides.size()),
-                       std::move(deleter), options);
+  if (strides.empty()) return at::from_blob(data, info.shape, deleter, options);
+  return at::from_blob(data, info.shape, at::IntArrayRef(strides.data(), strides.size()), deleter,
+                       options);
 }
 
 // The bytes from the first to the last element that the strides reach.

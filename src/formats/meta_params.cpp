@@ -55,12 +55,15 @@ class MetaParamsReader {
   std::string where_;
 };
 
+// Meta's code rounds down here, and once more after the multiplier.
+int64_t whole_width(int64_t dim) { return 8 * dim / 3; }
+
 constexpr int64_t kMaxMetaSize = int64_t{1} << 24;
 
 }  // namespace
 
 int64_t meta_intermediate_size(int64_t dim, int64_t multiple_of, double multiplier) {
-  const int64_t width = static_cast<int64_t>(multiplier * static_cast<double>(8 * dim / 3));
+  const int64_t width = static_cast<int64_t>(multiplier * static_cast<double>(whole_width(dim)));
   return (width + multiple_of - 1) / multiple_of * multiple_of;
 }
 
@@ -110,8 +113,8 @@ ordered_json meta_params_json(const LlamaShape& shape) {
   if (shape.kv_heads != shape.heads) out["n_kv_heads"] = shape.kv_heads;
   // First the values of Meta's own models, then smaller steps, then whatever fits.
   int64_t multiple_of = 1;
-  double multiplier =
-      (static_cast<double>(shape.intermediate) + 0.5) / static_cast<double>(8 * shape.hidden / 3);
+  double multiplier = (static_cast<double>(shape.intermediate) + 0.5) /
+                      static_cast<double>(whole_width(shape.hidden));
   bool found = false;
   for (const double factor : {1.0, 1.3}) {
     for (const int64_t step : {256, 4096, 1024, 512, 128, 64, 32, 16, 8, 4, 2, 1}) {

@@ -29,9 +29,9 @@ ModulePattern::ModulePattern(std::string_view pattern, Anchor anchor, std::strin
   const std::string text =
       anchor == Anchor::kWholePath ? cat("(?:", pattern, ")") : cat("(?:.*\\.)?(?:", pattern, ")");
   try {
-    // Alone first: a pattern such as "a)|(b" must not lean on the parentheses put around it.
+    // First alone: a pattern such as "a)|(b" must not lean on the parentheses put around it.
     const auto flags = std::regex::ECMAScript | std::regex_constants::__polynomial;
-    std::regex(pattern.begin(), pattern.end(), flags);
+    const std::regex alone(pattern.begin(), pattern.end(), flags);
     impl_->regex = std::regex(text, flags);
   } catch (const std::regex_error& error) {
     fail_format(

@@ -304,7 +304,7 @@ PeftConfig read_peft_config(const std::filesystem::path& folder) {
       config.selection[key] = *value;
     }
   }
-  PeftRules(config, path.string());  // the patterns must compile
+  const PeftRules compiles(config, path.string());
   return config;
 }
 

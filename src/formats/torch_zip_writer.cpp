@@ -2,7 +2,6 @@
 // OrderedDict of _rebuild_tensor_v2 calls. Types that have no storage class of their own (unsigned
 // and 8-bit floating ones) are _rebuild_tensor_v3 calls over an UntypedStorage, as in torch/_tensor.py.
 #include <functional>
-#include <numeric>
 #include <set>
 
 #include "formats/dtype.h"
@@ -67,14 +66,6 @@ std::vector<int64_t> dense_strides(at::IntArrayRef shape) {
   return strides;
 }
 
-int64_t element_count(const TensorInfo& info) {
-  return std::accumulate(info.shape.begin(), info.shape.end(), int64_t{1}, std::multiplies<>());
-}
-
-int64_t byte_count(const TensorInfo& info) {
-  return element_count(info) * static_cast<int64_t>(c10::elementSize(info.dtype));
-}
-
 void Pickler::tensor(const std::string& key, const TensorInfo& info) {
   const DtypeNames* names = dtype_names(info.dtype);
   const bool typed = *names->storage != '\0';
@@ -85,7 +76,7 @@ void Pickler::tensor(const std::string& key, const TensorInfo& info) {
   } else {
     global("torch.storage", "UntypedStorage");
   }
-  text(key).text("cpu").number(typed ? element_count(info) : byte_count(info));
+  text(key).text("cpu").number(typed ? info.numel() : static_cast<int64_t>(info.bytes()));
   op(kOpTuple).op(kOpBinPersId);
   number(0).numbers(info.shape).numbers(dense_strides(info.shape));
   op(kOpNewFalse).ordered_dict();
@@ -138,10 +129,9 @@ void check_is(const std::string& where, const TensorInfo& info, const at::Tensor
 void write_torch_zip(const fs::path& file, const std::vector<TensorInfo>& infos,
                      const std::function<at::Tensor(size_t)>& tensor) {
   check_names(file.string(), infos);
-  int64_t total = 0;
-  for (const TensorInfo& info : infos) total += byte_count(info);
-  check_free_space(file.has_parent_path() ? file.parent_path() : fs::path("."),
-                   static_cast<uint64_t>(total));
+  uint64_t total = 0;
+  for (const TensorInfo& info : infos) total += info.bytes();
+  check_free_space(file.has_parent_path() ? file.parent_path() : fs::path("."), total);
   const auto pickle = pickle_of(infos);
   AtomicFile out(file);
   ZipWriter zip(out);

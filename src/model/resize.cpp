@@ -42,7 +42,7 @@ at::Tensor grow_rows(const at::Tensor& old, const std::vector<std::vector<int32_
   const int64_t old_rows = old.size(0);
   const int64_t width = old.size(1);
   const auto added = static_cast<int64_t>(sub_pieces.size());
-  const at::Tensor grown = at::empty({old_rows + added, width}, old.options());
+  at::Tensor grown = at::empty({old_rows + added, width}, old.options());
   grown.narrow(0, 0, old_rows).copy_(old);
   if (added == 0) return grown;
 

@@ -9,7 +9,7 @@
 
 namespace llama2zh {
 
-RotaryEmbedding::RotaryEmbedding(int64_t head_dim, RopeConfig config, at::Device device) {
+RotaryEmbedding::RotaryEmbedding(int64_t head_dim, const RopeConfig& config, at::Device device) {
   const at::Tensor exponent = at::arange(0, head_dim, 2, at::kLong).to(at::kFloat) / head_dim;
   inv_freq_ = (at::pow(config.theta, exponent).reciprocal() / config.factor).to(device);
 }

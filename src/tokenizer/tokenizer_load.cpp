@@ -41,7 +41,7 @@ void load_processor(sentencepiece::SentencePieceProcessor& processor, const std:
 
 std::filesystem::path model_file_of(const std::filesystem::path& path) {
   if (!std::filesystem::is_directory(path)) return path;
-  const std::filesystem::path file = path / "tokenizer.model";
+  std::filesystem::path file = path / "tokenizer.model";
   if (std::filesystem::exists(file)) return file;
   if (std::filesystem::exists(path / "tokenizer.json")) {
     fail_format(path.string(),

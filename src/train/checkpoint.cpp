@@ -127,7 +127,7 @@ std::optional<CheckpointEntry> newest_valid_checkpoint(const fs::path& output_di
 fs::path save_checkpoint(const fs::path& output_dir, const TrainingState& state,
                          const AdamW& optimizer, const WeightsWriter& write_weights,
                          Manifest manifest) {
-  const fs::path target = output_dir / cat(kPrefix, state.step);
+  fs::path target = output_dir / cat(kPrefix, state.step);
   if (fs::exists(target / kStateJson)) {
     const std::string owner = run_id_of(target);
     if (!owner.empty() && owner != state.run_id) {

@@ -88,7 +88,7 @@ class ResultWriter {
 
 // The folder that was named, if a run can go on from it and nothing newer would shadow it later.
 fs::path named_checkpoint(const RunConfig& config) {
-  const fs::path named = fs::weakly_canonical(config.resume_from);
+  fs::path named = fs::weakly_canonical(config.resume_from);
   const std::vector<CheckpointEntry> entries = list_checkpoints(config.output_dir);
   const auto found = std::find_if(
       entries.begin(), entries.end(),

@@ -18,7 +18,7 @@ struct RopeConfig {
 // long. inv_freq[i] = theta^(-2i/d) / factor, fp32.
 class RotaryEmbedding {
  public:
-  RotaryEmbedding(int64_t head_dim, RopeConfig config, at::Device device);
+  RotaryEmbedding(int64_t head_dim, const RopeConfig& config, at::Device device);
   // positions [T] int64 -> {cos, sin}, each [T, d] fp32.
   std::pair<at::Tensor, at::Tensor> at_positions(const at::Tensor& positions) const;
 
