@@ -203,6 +203,9 @@ def main():
         sys.exit(__doc__)
     binary, shared = sys.argv[1], pathlib.Path(sys.argv[2])
     tokenizers = shared / "data/tokenizers"
+    if not tokenizers.exists():
+        print(f"skipped: {tokenizers} is not there (set LLAMA2ZH_SHARED)")
+        sys.exit(77)
     with tempfile.TemporaryDirectory() as name:
         temporary = pathlib.Path(name)
         merged = merge(binary, tokenizers / "llama2_tokenizer.model", tokenizers / "chinese_sp.model", temporary / "merged")
