@@ -4,7 +4,6 @@
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 
-
 #include "formats/peft_test_util.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/formats/torch_zip.h"
