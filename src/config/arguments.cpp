@@ -25,7 +25,7 @@ bool is_short_option(const std::string& arg) {
 // The option that --no-KEY turns off; null if there is none.
 const OptionEntry* find_negated(const OptionTable& options, const std::string& name) {
   const bool negation = name.starts_with("no-") || name.starts_with("no_");
-  return negation ? find_option(options, name.substr(3)) : nullptr;
+  return negation ? find_named_option(options, name.substr(3)) : nullptr;
 }
 
 class ArgumentReader {
@@ -60,7 +60,7 @@ class ArgumentReader {
     const std::string name = text.substr(0, equals);
     std::optional<std::string> value;
     if (equals != std::string::npos) value = text.substr(equals + 1);
-    const OptionEntry* entry = find_option(options_, name);
+    const OptionEntry* entry = find_named_option(options_, name);
     if (entry == nullptr) return take_negation(name, value);
     if (value) {
       put(*entry, *value);
@@ -102,7 +102,7 @@ class ArgumentReader {
   bool is_known_option(const std::string& arg) const {
     if (!is_long_option(arg)) return false;
     const std::string name = arg.substr(2, arg.find('=') - 2);
-    return find_option(options_, name) != nullptr || find_negated(options_, name) != nullptr;
+    return find_named_option(options_, name) != nullptr || find_negated(options_, name) != nullptr;
   }
 
   void put(const OptionEntry& entry, const std::string& value) {

@@ -157,6 +157,18 @@ const OptionEntry* find_option(const OptionTable& options, std::string_view key)
   return found == options.end() ? nullptr : &*found;
 }
 
+const OptionEntry* find_named_option(const OptionTable& options, std::string_view name) {
+  const OptionEntry* found = find_option(options, name);
+  const std::string ending = "." + canonical_key(name);
+  if (found != nullptr || name.empty() || ending.find('.', 1) != std::string::npos) return found;
+  for (const OptionEntry& entry : options) {
+    if (!canonical_key(entry.key).ends_with(ending)) continue;
+    if (found != nullptr) return nullptr;
+    found = &entry;
+  }
+  return found;
+}
+
 std::string did_you_mean(const OptionTable& options, std::string_view key) {
   const std::string canonical = canonical_key(key);
   const std::string last = canonical.substr(canonical.rfind('.') + 1);

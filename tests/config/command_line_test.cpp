@@ -111,6 +111,14 @@ TEST_F(CommandLineTest, Lists) {
   EXPECT_THAT(parse_error({"--stop_ids", "--fast"}), HasSubstr("--stop_ids: expected a value"));
 }
 
+TEST_F(CommandLineTest, TheLastPartOfAKeyIsEnoughWhereItIsTheOnlyOne) {
+  parse({"--rank", "16", "--learning-rate=0.5", "--no-shuffle"});
+  EXPECT_EQ(config_.train.lora.rank, 16);
+  EXPECT_EQ(config_.train.learning_rate, 0.5);
+  EXPECT_FALSE(config_.train.shuffle);
+  EXPECT_THAT(parse_error({"--lora.rank", "3"}), HasSubstr("unknown option"));
+}
+
 TEST_F(CommandLineTest, UnknownOptions) {
   EXPECT_EQ(parse_error({"--max-stpes", "3"}),
             "--max-stpes: unknown option; did you mean \"max_steps\"?");

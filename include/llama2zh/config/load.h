@@ -27,6 +27,10 @@ void set_from_text(const OptionTable& options, const std::string& key,
 const OptionEntry* find_option(const OptionTable& options,
                                std::string_view key);  // "-" and "_" are the same; null if none
 
+// The same; or, for a name without a section, the only key that ends so: "skip-bad-rows" is
+// data.skip_bad_rows. For command lines; files name their keys in full.
+const OptionEntry* find_named_option(const OptionTable& options, std::string_view name);
+
 // The remedy for an unknown key: `did you mean "lora.rank"?`, or "" if no key is near.
 std::string did_you_mean(const OptionTable& options, std::string_view key);
 
