@@ -107,6 +107,8 @@ std::string serialization_id(std::string_view pickle) {
 void check_names(const std::string& where, const std::vector<TensorInfo>& infos) {
   std::set<std::string_view> names;
   for (const TensorInfo& info : infos) {
+    if (dtype_names(info.dtype) == nullptr)
+      fail_data(where, cat(info.name, " has no type we store"));
     if (!is_utf8(info.name) || !names.insert(info.name).second) {
       fail_data(where,
                 cat("tensor name \"", utf8_sanitize(info.name), "\" is not UTF-8 or given twice"));

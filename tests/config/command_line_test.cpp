@@ -11,6 +11,7 @@
 #include "llama2zh/base/progress.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/base/utf8.h"
+#include "llama2zh/config/load.h"
 
 namespace llama2zh {
 namespace {
@@ -117,6 +118,12 @@ TEST_F(CommandLineTest, TheLastPartOfAKeyIsEnoughWhereItIsTheOnlyOne) {
   EXPECT_EQ(config_.train.learning_rate, 0.5);
   EXPECT_FALSE(config_.train.shuffle);
   EXPECT_THAT(parse_error({"--lora.rank", "3"}), HasSubstr("unknown option"));
+  OptionTable twice = bind_options(config_);
+  EXPECT_NE(find_named_option(twice, "rank"), nullptr);
+  OptionEntry other = *find_option(twice, "train.lora.rank");
+  other.key = "other.rank";
+  twice.push_back(other);
+  EXPECT_EQ(find_named_option(twice, "rank"), nullptr);
 }
 
 TEST_F(CommandLineTest, UnknownOptions) {
