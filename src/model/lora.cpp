@@ -197,7 +197,11 @@ void apply_adapter(Llama& model, const PeftAdapter& adapter, bool train) {
 }
 
 PeftAdapter extract_adapter(Llama& model, const LoraConfig& config, const std::string& base_model,
-                            at::ScalarType full_dtype) {
+                            at::ScalarType full_dtype, bool copy) {
+  const auto stored = [copy](const at::Tensor& tensor, at::ScalarType dtype) {
+    return tensor.detach().to(at::TensorOptions(at::kCPU).dtype(dtype), /*non_blocking=*/false,
+                              copy);
+  };
   PeftAdapter adapter;
   adapter.config.base_model = base_model;
   adapter.config.rank = config.rank;
@@ -207,14 +211,14 @@ PeftAdapter extract_adapter(Llama& model, const LoraConfig& config, const std::s
   adapter.config.target_modules = config.target_modules;
   model.for_each_projection([&](const std::string& name, Linear& linear) {
     if (!linear.lora) return;
-    const auto stored = [](const at::Tensor& t) { return t.detach().to(at::kCPU, at::kFloat); };
-    adapter.lora[name] = {stored(linear.lora->a), stored(linear.lora->b), linear.lora->scaling};
+    adapter.lora[name] = {stored(linear.lora->a, at::kFloat), stored(linear.lora->b, at::kFloat),
+                          linear.lora->scaling};
   });
   // PEFT un-ties a tied model when it wraps one of the two, so a shared matrix goes under both.
   for (const char* module : {"embed_tokens", "lm_head"}) {
     const at::Tensor& tensor = get_full(model, full_name(module));
     if (!tensor.requires_grad()) continue;
-    adapter.full[full_name(module)] = tensor.detach().to(at::kCPU, full_dtype);
+    adapter.full[full_name(module)] = stored(tensor, full_dtype);
     adapter.config.modules_to_save.push_back(module);
   }
   return adapter;

@@ -41,6 +41,7 @@ const std::set<std::string>& free_options() {
                                               "train.eval_steps",
                                               "train.save_steps",
                                               "train.save_total_limit",
+                                              "train.save_in_background",
                                               "train.save_dtype"};
   return kFree;
 }

@@ -1,10 +1,4 @@
-// checkpoint-N/
-//   adapter_config.json, adapter_model.safetensors   (method lora) or model*.safetensors,
-//   config.json (method full): the trained weights in fp32, usable as they are
-//   tokenizer files
-//   state.safetensors     exp_avg.NAME, exp_avg_sq.NAME, random.cpu, random.cuda
-//   trainer_state.json    step, cursor into the data, options, fingerprints
-//   llama2zh_manifest.json   written last: sizes and checksums of all of the above
+// Finding, reading and removing checkpoints; what is in one is said in checkpoint_write.cpp.
 #include "llama2zh/train/checkpoint.h"
 
 #include <ATen/Context.h>
@@ -21,19 +15,10 @@
 #include "llama2zh/base/text.h"
 #include "llama2zh/formats/peft.h"
 #include "llama2zh/formats/safetensors.h"
+#include "train/checkpoint_files.h"
 
 namespace llama2zh {
 namespace {
-
-constexpr const char* kStateFile = "state.safetensors";
-constexpr const char* kStateJson = "trainer_state.json";
-constexpr const char* kPrefix = "checkpoint-";
-
-at::Tensor random_state(at::Device device) {
-  at::Generator generator = at::globalContext().defaultGenerator(device);
-  const std::lock_guard<std::mutex> lock(generator.mutex());
-  return generator.get_state();
-}
 
 void set_random_state(at::Device device, const at::Tensor& state) {
   at::Generator generator = at::globalContext().defaultGenerator(device);
@@ -41,26 +26,8 @@ void set_random_state(at::Device device, const at::Tensor& state) {
   generator.set_state(state.clone());
 }
 
-at::Device device_of(const AdamW& optimizer) {
-  return optimizer.parameters().empty() ? at::Device(at::kCPU)
-                                        : optimizer.parameters()[0].tensor.device();
-}
+}  // namespace
 
-ordered_json state_to_json(const TrainingState& state) {
-  return {{"global_step", state.step},
-          {"epoch", state.epoch},
-          {"batch_index", state.batch_index},
-          {"updates", state.updates},
-          {"loss_scale", state.loss_scale.scale},
-          {"loss_scale_good_steps", state.loss_scale.good_steps},
-          {"tokens", state.tokens},
-          {"supervised_tokens", state.supervised},
-          {"run_id", state.run_id},
-          {"identity", state.identity},
-          {"config", state.config}};
-}
-
-// kIo-free look at a folder's run id; "" where it can't be read.
 std::string run_id_of(const fs::path& checkpoint) {
   try {
     return read_training_state(checkpoint).run_id;
@@ -69,34 +36,27 @@ std::string run_id_of(const fs::path& checkpoint) {
   }
 }
 
-void save_state(const fs::path& folder, const TrainingState& state, const AdamW& optimizer) {
-  auto tensors = optimizer.state();
-  tensors.emplace_back("random.cpu", random_state(at::kCPU));
-  const at::Device device = device_of(optimizer);
-  if (!device.is_cpu()) tensors.emplace_back("random.cuda", random_state(device));
-  write_safetensors(folder / kStateFile, tensors);
-  write_json_file(folder / kStateJson, state_to_json(state));
+at::Device device_of(const AdamW& optimizer) {
+  return optimizer.parameters().empty() ? at::Device(at::kCPU)
+                                        : optimizer.parameters()[0].tensor.device();
 }
 
-uint64_t checkpoint_bytes(const AdamW& optimizer) {
-  uint64_t bytes = 1 << 20;
-  for (const NamedParameter& p : optimizer.parameters()) {
-    bytes += 3 * static_cast<uint64_t>(p.tensor.nbytes());
-  }
-  return bytes;
+at::Tensor random_state(at::Device device) {
+  at::Generator generator = at::globalContext().defaultGenerator(device);
+  const std::lock_guard<std::mutex> lock(generator.mutex());
+  return generator.get_state();
 }
-
-}  // namespace
 
 std::vector<CheckpointEntry> list_checkpoints(const fs::path& output_dir) {
   std::vector<CheckpointEntry> entries;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(output_dir, error)) {
     const std::string name = entry.path().filename().string();
-    if (!name.starts_with(kPrefix) || !entry.is_directory()) continue;
+    if (!name.starts_with(kCheckpointPrefix) || !entry.is_directory()) continue;
     const char* end = name.data() + name.size();
     int64_t step = 0;
-    const auto [rest, code] = std::from_chars(name.data() + std::string(kPrefix).size(), end, step);
+    const auto [rest, code] =
+        std::from_chars(name.data() + std::string(kCheckpointPrefix).size(), end, step);
     if (code == std::errc() && rest == end && step >= 0) entries.push_back({step, entry.path()});
   }
   std::sort(entries.begin(), entries.end(),
@@ -124,31 +84,8 @@ std::optional<CheckpointEntry> newest_valid_checkpoint(const fs::path& output_di
               "start again with --overwrite");
 }
 
-fs::path save_checkpoint(const fs::path& output_dir, const TrainingState& state,
-                         const AdamW& optimizer, const WeightsWriter& write_weights,
-                         Manifest manifest) {
-  fs::path target = output_dir / cat(kPrefix, state.step);
-  if (fs::exists(target / kStateJson)) {
-    const std::string owner = run_id_of(target);
-    if (!owner.empty() && owner != state.run_id) {
-      fail_usage(target.string(), "another run's checkpoint has this name",
-                 "train into another output_dir");
-    }
-  }
-  check_free_space(output_dir, checkpoint_bytes(optimizer));
-  StagedFolder staged(target, Existing::kReplace);
-  write_weights(staged.path());
-  save_state(staged.path(), state, optimizer);
-  manifest.kind = "checkpoint";
-  manifest.extra["step"] = state.step;
-  manifest.extra["run_id"] = state.run_id;
-  write_manifest(staged.path(), manifest);
-  staged.commit();
-  return target;
-}
-
 TrainingState read_training_state(const fs::path& checkpoint) {
-  const fs::path file = checkpoint / kStateJson;
+  const fs::path file = checkpoint / kRunStateFile;
   const ordered_json value = read_ordered_json_file(file);
   TrainingState state;
   try {
@@ -184,7 +121,7 @@ void restore_checkpoint(const fs::path& checkpoint, const TrainingState& state, 
     }
     at::Tensor(parameter.tensor).copy_(weights->load(name));
   }
-  const auto moments = open_safetensors(checkpoint / kStateFile);
+  const auto moments = open_safetensors(checkpoint / kStateTensorsFile);
   optimizer.load_state(*moments, state.updates);
   set_random_state(at::kCPU, moments->load(moments->require("random.cpu").name));
   const at::Device device = device_of(optimizer);
@@ -204,11 +141,17 @@ void rotate_checkpoints(const fs::path& output_dir, const std::string& run_id, i
     if (entry.step <= newest && run_id_of(entry.path) == run_id) ours.push_back(entry);
   }
   for (size_t i = 0; i + static_cast<size_t>(keep) < ours.size(); ++i) {
+    // Renamed first: a crash halfway must not leave a checkpoint-N with files missing.
+    fs::path doomed = ours[i].path;
+    doomed += kPartialSuffix;
     std::error_code error;
-    fs::remove_all(ours[i].path, error);
+    fs::remove_all(doomed, error);
+    fs::rename(ours[i].path, doomed, error);
+    if (!error) fs::remove_all(doomed, error);
     if (error) {
       log_warning(cat(ours[i].path.string(), ": can't be removed: ", error.message()));
     }
+    reach_checkpoint_point("rotated");
   }
 }
 

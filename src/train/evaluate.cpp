@@ -25,6 +25,8 @@ std::optional<EvalResult> evaluate_loss(const Llama& model, const ValidationSet&
     const PackedBatch batch = set.loader.batch(0, i);
     sum += summed_loss(model, batch, head_chunk_rows);
     result.tokens += batch.supervised;
+    result.rows += static_cast<int64_t>(batch.rows.size());
+    ++result.batches;
   }
   if (result.tokens == 0) fail_data(set.name, "the validation set has no token to predict");
   result.loss = sum / static_cast<double>(result.tokens);

@@ -13,6 +13,7 @@
 #include "llama2zh/base/text.h"
 #include "llama2zh/formats/manifest.h"
 #include "llama2zh/train/checkpoint.h"
+#include "train/checkpoint_files.h"
 
 namespace llama2zh {
 namespace {
@@ -38,6 +39,7 @@ std::string first_names(const fs::path& folder) {
 
 bool is_result_file(const std::string& name) {
   static const std::vector<std::string> kNames = {"trainer_log.jsonl",
+                                                  kTrainerStateFile,
                                                   "run_config.json",
                                                   "README.md",
                                                   "adapter_config.json",
@@ -60,7 +62,8 @@ bool is_result_file(const std::string& name) {
 
 // Ours, complete or not: it has the state file or the manifest.
 bool is_own_checkpoint(const fs::path& folder) {
-  return fs::exists(folder / "trainer_state.json") || has_manifest(folder);
+  return fs::exists(folder / kTrainerStateFile) || fs::exists(folder / kRunStateFile) ||
+         has_manifest(folder);
 }
 
 void remove_earlier_run(const fs::path& folder) {

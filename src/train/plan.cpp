@@ -93,6 +93,7 @@ MemoryEstimate estimate_memory(const LlamaConfig& model, const RunConfig& run, i
   estimate.trained = static_cast<uint64_t>(trainable * 16 + full_matrices * model.vocab_size *
                                                                 model.hidden_size * 4);
   estimate.activations = static_cast<uint64_t>(tokens * kept + logits);
+  estimate.checkpoint = static_cast<uint64_t>(trainable * 12);  // weights and two moments
   estimate.mapped = mapped;
   return estimate;
 }
@@ -117,6 +118,11 @@ std::string describe(const TrainingPlan& plan) {
       << human_bytes(plan.memory.frozen) << (plan.memory.mapped ? " (mapped)" : "") << ", trained "
       << human_bytes(plan.memory.trained) << ", activations "
       << human_bytes(plan.memory.activations) << "\n"
+      << "  checkpoints  " << human_bytes(plan.memory.checkpoint) << " each"
+      << (plan.save_steps > 0 && plan.save_in_background
+              ? "; as much again in host memory while one is written in the background"
+              : "")
+      << "\n"
       << "  time         known after the first steps";
   return out.str();
 }

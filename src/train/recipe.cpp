@@ -53,11 +53,21 @@ class ResultWriter {
                  {.dtype = dtype, .template_name = template_});
       return;
     }
-    PeftAdapter adapter =
-        extract_adapter(*model_, config_->lora, fs::absolute(config_->model.path).string(), dtype);
-    if (inputs_->adapter) keep_adapter_config(adapter.config, inputs_->adapter->config);
-    write_peft_adapter(folder, adapter, trained);
-    inputs_->tokenizer.save(folder, template_);
+    write_adapter(folder, adapter(dtype, /*copy=*/false), trained);
+  }
+
+  // What trains, in fp32, for a checkpoint.
+  WeightsWriter snapshot(bool copy) const {
+    if (config_->method == "full") {
+      return [this, weights = held_weights(*model_, copy)](const fs::path& folder) {
+        save_model(folder, model_->config,
+                   [&](const std::string& name) { return weights.at(name); }, &inputs_->tokenizer,
+                   {.dtype = at::kFloat, .template_name = template_});
+      };
+    }
+    return [this, held = adapter(at::kFloat, copy)](const fs::path& folder) {
+      write_adapter(folder, held, /*trained=*/false);
+    };
   }
 
   Manifest manifest(const std::string& base_identity) const {
@@ -72,6 +82,16 @@ class ResultWriter {
   }
 
  private:
+  PeftAdapter adapter(at::ScalarType dtype, bool copy) const {
+    PeftAdapter adapter = extract_adapter(*model_, config_->lora,
+                                          fs::absolute(config_->model.path).string(), dtype, copy);
+    if (inputs_->adapter) keep_adapter_config(adapter.config, inputs_->adapter->config);
+    return adapter;
+  }
+  void write_adapter(const fs::path& folder, const PeftAdapter& adapter, bool trained) const {
+    write_peft_adapter(folder, adapter, trained);
+    inputs_->tokenizer.save(folder, template_);
+  }
   // Patterns and regexes of the adapter that was continued say more than our section can.
   static void keep_adapter_config(PeftConfig& config, const PeftConfig& continued) {
     const PeftConfig extracted = config;
@@ -193,15 +213,13 @@ TrainOutcome run_training(RunConfig config, RowKind kind) {
   at::manual_seed(static_cast<uint64_t>(config.train.seed));
   const std::unique_ptr<Llama> model = load_for_training(config, inputs);
   const ResultWriter writer(config, kind, inputs, *model);
-  TrainerParts parts{
-      .model = model.get(),
-      .loader = &loader,
-      .validation = validation_sets(config, kind, inputs),
-      .output_dir = config.output_dir,
-      .write_weights =
-          [&](const fs::path& folder) { writer.write(folder, at::kFloat, /*trained=*/false); },
-      .manifest = writer.manifest(base_identity),
-      .state = state};
+  TrainerParts parts{.model = model.get(),
+                     .loader = &loader,
+                     .validation = validation_sets(config, kind, inputs),
+                     .output_dir = config.output_dir,
+                     .weights = [&](bool copy) { return writer.snapshot(copy); },
+                     .manifest = writer.manifest(base_identity),
+                     .state = state};
   Trainer trainer(std::move(parts), config.train);
   if (saved) trainer.resume(*checkpoint, *saved);
   prepare_output_folder(config);

@@ -157,6 +157,8 @@ TrainingPlan make_plan(const RunConfig& config, const RunInputs& inputs,
   plan.steps = steps.total();
   plan.steps_in_epoch = steps.steps_in_epoch(0);
   plan.warmup_steps = LearningRate(config.train, steps.total()).warmup_steps();
+  plan.save_steps = config.train.save_steps;
+  plan.save_in_background = config.train.save_in_background;
   plan.dtype = config.model.dtype;
   plan.device = config.model.device;
   const bool mapped = inputs.device.is_cpu() && config.model.dtype == inputs.open.config.dtype;

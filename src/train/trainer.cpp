@@ -1,5 +1,10 @@
 // The loop: stop? -> micro-batches -> step -> log -> evaluate -> save. All that decides the weights
 // is in StepRunner and TrainingState; what is here can be changed without changing a result.
+//
+// Saving in the background: between two steps snapshot() copies what trains, its moments and the
+// random state into host memory; CheckpointWriter's thread writes the copy while the next steps
+// run. At most one write is in flight, so that memory is bounded: a save that comes due meanwhile
+// waits for it.
 #include "llama2zh/train/trainer.h"
 
 #include <algorithm>
@@ -8,6 +13,7 @@
 #include <iomanip>
 #include <set>
 #include <sstream>
+#include <utility>
 
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
@@ -52,7 +58,8 @@ Trainer::Trainer(TrainerParts parts, const TrainerConfig& config)
       config_(config),
       steps_(*parts_.loader, config),
       runner_(*parts_.model, config, steps_.total()),
-      state_(parts_.state) {
+      state_(parts_.state),
+      writer_(parts_.output_dir, config.save_total_limit) {
   if (runner_.optimizer().parameters().empty()) {
     fail_usage("train", "nothing is trained", "set lora.target_modules or lora.modules_to_save");
   }
@@ -72,6 +79,7 @@ void Trainer::resume(const fs::path& checkpoint, const TrainingState& state) {
   state_.config = config;  // options that were allowed to change
   state_.identity = identity;
   saved_step_ = state.step;
+  history_.read(checkpoint);
   log_info(cat("resuming at step ", state_.step, " from ", checkpoint.string()));
 }
 
@@ -143,6 +151,7 @@ void Trainer::log_step(const StepResult& result, double seconds) {
   }
   if (!is_due(config_.logging_steps, state_.step) && left > 0) return;
   log_->write(record);
+  history_.add(record);
   window_ = {};
   window_steps_ = 0;
   window_seconds_ = 0;
@@ -185,25 +194,62 @@ void Trainer::evaluate() {
     }
     log_info(text.str());
   }
+  history_.add(results, state_.step, epoch());
   evaluation_ = std::move(results);
   evaluated_step_ = state_.step;
 }
 
+Snapshot Trainer::snapshot(bool copy) const {
+  Snapshot result;
+  result.state = state_;
+  result.tensors = snapshot_tensors(runner_.optimizer(), copy);
+  result.write_weights = parts_.weights(copy);
+  result.trainer_state =
+      history_.trainer_state(state_, config_, parts_.model->config, steps_.total(), epoch());
+  result.manifest = parts_.manifest;
+  return result;
+}
+
 // A checkpoint in passing that fails (disk full) does not end a run that is otherwise well; older
 // checkpoints are kept then.
-void Trainer::save(bool must_succeed) {
-  if (saved_step_ == state_.step) return;
+void Trainer::note(const std::optional<WrittenCheckpoint>& written) {
+  if (!written) return;
   try {
-    const fs::path folder = save_checkpoint(parts_.output_dir, state_, runner_.optimizer(),
-                                            parts_.write_weights, parts_.manifest);
-    saved_step_ = state_.step;
-    log_info(cat("saved ", folder.string()));
+    if (written->error) std::rethrow_exception(written->error);
+    saved_step_ = written->step;
+    log_info(cat("saved ", written->folder.string()));
   } catch (const Error& error) {
-    if (must_succeed || error.kind() != ErrorKind::kIo) throw;
-    log_error(cat("the checkpoint could not be saved, training goes on: ", error.what()));
-    return;
+    if (error.kind() != ErrorKind::kIo) throw;
+    log_error(cat("the checkpoint of step ", written->step,
+                  " could not be saved, training goes on: ", error.what()));
   }
-  rotate_checkpoints(parts_.output_dir, state_.run_id, config_.save_total_limit, state_.step);
+}
+
+void Trainer::save_in_passing() {
+  if (saved_step_ == state_.step) return;
+  note(writer_.wait());
+  bool copy = config_.save_in_background;
+  const uint64_t bytes = checkpoint_bytes(runner_.optimizer());
+  const std::optional<uint64_t> available = available_memory();
+  if (copy && available && *available < bytes) {
+    log_warning(cat("a copy for a checkpoint in the background takes ", human_bytes(bytes),
+                    " of memory, ", human_bytes(*available),
+                    " are available: this one is written while training waits"));
+    copy = false;
+  }
+  if (copy) {
+    writer_.start(snapshot(/*copy=*/true));
+  } else {
+    note(writer_.write(snapshot(/*copy=*/false)));
+  }
+}
+
+void Trainer::save_now() {
+  note(writer_.wait());
+  if (saved_step_ == state_.step) return;
+  const WrittenCheckpoint written = writer_.write(snapshot(/*copy=*/false));
+  if (written.error) std::rethrow_exception(written.error);
+  note(written);
 }
 
 TrainOutcome Trainer::run() {
@@ -212,13 +258,15 @@ TrainOutcome Trainer::run() {
   while (state_.step < steps_.total()) {
     if (should_stop()) {
       progress_->finish("stopped");
-      if (state_.step > 0) save(/*must_succeed=*/true);
+      if (state_.step > 0) save_now();
       return TrainOutcome::kStopped;
     }
     take_step();
     if (is_due(config_.eval_steps, state_.step)) evaluate();
-    if (is_due(config_.save_steps, state_.step)) save(/*must_succeed=*/false);
+    if (is_due(config_.save_steps, state_.step)) save_in_passing();
+    note(writer_.poll());
   }
+  note(writer_.wait());
   progress_->finish();
   if (evaluated_step_ != state_.step) evaluate();
   return TrainOutcome::kFinished;

@@ -87,12 +87,15 @@ TinyRun::TinyRun(const TinyOptions& options, const std::filesystem::path& output
   parts.model = model_.get();
   parts.loader = &loader_;
   parts.output_dir = output_dir;
-  parts.write_weights = [this, options](const fs::path& folder) {
+  parts.weights = [this, options](bool copy) -> WeightsWriter {
     if (options.full) {
-      save_model(folder, *model_, nullptr, {});
-    } else {
-      write_peft_adapter(folder, extract_adapter(*model_, lora_, "base", at::kFloat), false);
+      return [weights = held_weights(*model_, copy), this](const fs::path& folder) {
+        const auto weight = [&](const std::string& name) { return weights.at(name); };
+        save_model(folder, model_->config, weight, nullptr, {});
+      };
     }
+    return [adapter = extract_adapter(*model_, lora_, "base", at::kFloat, copy)](
+               const fs::path& folder) { write_peft_adapter(folder, adapter, false); };
   };
   parts.state.run_id = "tiny";
   parts.state.config = {{"method", "lora"}, {"lora", {{"rank", lora_.rank}}}};

@@ -112,12 +112,11 @@ TEST(Trainer, AnotherRunsCheckpointIsNotReplaced) {
   options.train.save_steps = 2;
   TinyRun first(options, folder.path());
   first.trainer().run();
-  TrainingState foreign = read_training_state(folder / "checkpoint-2");
-  foreign.run_id = "another";
-  AdamW none({}, {});
-  const std::string text = error_text_of(ErrorKind::kUsage, [&] {
-    save_checkpoint(folder.path(), foreign, none, [](const fs::path&) {}, {});
-  });
+  Snapshot foreign;
+  foreign.state = read_training_state(folder / "checkpoint-2");
+  foreign.state.run_id = "another";
+  const std::string text =
+      error_text_of(ErrorKind::kUsage, [&] { write_checkpoint(folder.path(), foreign); });
   EXPECT_NE(text.find("another run"), std::string::npos) << text;
 }
 

@@ -49,10 +49,10 @@ void inject_lora(Llama& model, const LoraConfig& config, uint64_t seed);
 // matrices replaced) or to train on (fp32 masters). Shapes are checked against the model first.
 void apply_adapter(Llama& model, const PeftAdapter& adapter, bool train);
 
-// The adapter as it stands in the model (fp32 A and B; full matrices in `full_dtype`): what
-// write_peft_adapter saves.
+// The adapter as it stands in the model (fp32 A and B; full matrices in `full_dtype`), on the CPU:
+// what write_peft_adapter saves. With `copy` its tensors are its own, else some may be the model's.
 PeftAdapter extract_adapter(Llama& model, const LoraConfig& config, const std::string& base_model,
-                            at::ScalarType full_dtype);
+                            at::ScalarType full_dtype, bool copy = false);
 
 // Everything that requires a gradient, under PEFT-like names, in a fixed order:
 // "model.layers.0.self_attn.q_proj.lora_A.weight", "model.embed_tokens.weight", ...

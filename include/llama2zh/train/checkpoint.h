@@ -3,8 +3,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "llama2zh/base/json.h"
@@ -40,13 +43,36 @@ std::optional<CheckpointEntry> newest_valid_checkpoint(const std::filesystem::pa
 
 // Fills an existing folder with the trained weights as an adapter or model, everything in fp32.
 using WeightsWriter = std::function<void(const std::filesystem::path& folder)>;
+// The weights as they are now. With `copy` the writer holds copies in host memory, so that another
+// thread may run it while training goes on; without, it reads the model when it runs.
+using WeightsSnapshot = std::function<WeightsWriter(bool copy)>;
+
+// For a WeightsSnapshot of a model that trains whole.
+std::map<std::string, at::Tensor> held_weights(Llama& model, bool copy);
+
+// One moment of a run, ready to be written.
+struct Snapshot {
+  TrainingState state;
+  std::vector<std::pair<std::string, at::Tensor>> tensors;  // moments and random state
+  WeightsWriter write_weights;
+  std::string trainer_state;  // text of Hugging Face's trainer_state.json
+  Manifest manifest;          // tokenizer and base
+};
+// What of a Snapshot's tensors the optimizer and the random generators give; `copy` as above.
+std::vector<std::pair<std::string, at::Tensor>> snapshot_tensors(const AdamW& optimizer, bool copy);
+// Bytes of a checkpoint, which are those of its snapshot's copies too.
+uint64_t checkpoint_bytes(const AdamW& optimizer);
 
 // Writes output_dir/checkpoint-STEP whole or not at all: weights, state.safetensors (moments and
-// random state), trainer_state.json, then the manifest, all flushed to disk before the folder gets
-// its name. kUsage if that name is taken by another run's checkpoint.
-std::filesystem::path save_checkpoint(const std::filesystem::path& output_dir,
-                                      const TrainingState& state, const AdamW& optimizer,
-                                      const WeightsWriter& write_weights, Manifest manifest);
+// random state), run_state.json, trainer_state.json, then the manifest, all flushed to disk before
+// the folder gets its name. kUsage if that name is taken by another run's checkpoint, kIo naming
+// the path if the disk says no. Any thread, one at a time.
+std::filesystem::path write_checkpoint(const std::filesystem::path& output_dir,
+                                       const Snapshot& snapshot);
+
+// For tests of what a crash leaves: called at each point of a write ("begun", "weights", "state",
+// "manifest", "committed", "rotated"), in the thread that writes.
+void set_checkpoint_hook(std::function<void(std::string_view point)> hook);
 
 // The state alone; kFormat if the folder has none.
 TrainingState read_training_state(const std::filesystem::path& checkpoint);

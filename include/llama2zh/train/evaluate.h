@@ -21,6 +21,7 @@ struct EvalResult {
   std::string name;
   double loss = 0;  // mean over the predicted tokens, in nats
   int64_t tokens = 0;
+  int64_t rows = 0, batches = 0;  // that it was computed on; of pretraining texts blocks
   double seconds = 0;
   double perplexity() const;
   // Only for sets that know their characters: loss times the text's tokens a character, in bits.

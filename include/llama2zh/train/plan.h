@@ -28,6 +28,7 @@ struct MemoryEstimate {
   uint64_t frozen = 0;       // base weights in the arithmetic's type
   uint64_t trained = 0;      // fp32 masters, gradients, two moments
   uint64_t activations = 0;  // one micro-batch, incl. the head's chunk of logits
+  uint64_t checkpoint = 0;   // on disk, and in host memory while it is written in the background
   bool mapped = false;       // frozen weights are the file itself, shared between processes
   uint64_t total() const { return frozen + trained + activations; }
 };
@@ -40,6 +41,8 @@ struct TrainingPlan {
   int64_t steps = 0, steps_in_epoch = 0, warmup_steps = 0;
   std::string dtype, device;
   MemoryEstimate memory;
+  int64_t save_steps = 0;
+  bool save_in_background = false;
   int64_t tokens_per_step() const { return block_size * micro_batch_size * accumulation; }
 };
 

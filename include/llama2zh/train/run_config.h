@@ -60,6 +60,7 @@ struct TrainerConfig {
   int64_t eval_steps = 0;
   int64_t save_steps = 0;
   int64_t save_total_limit = 0;
+  bool save_in_background = true;
   std::string save_dtype = "auto";
   int64_t seed = 100;
   static auto options() {
@@ -114,6 +115,9 @@ struct TrainerConfig {
                at_least(0)),
         option("save_total_limit", &TrainerConfig::save_total_limit,
                "Keep only the newest so many checkpoints; 0: all.", at_least(0)),
+        option("save_in_background", &TrainerConfig::save_in_background,
+               "Write checkpoints while training goes on, from a copy in host memory of what "
+               "trains and its moments; false: training waits."),
         option("save_dtype", &TrainerConfig::save_dtype,
                "Type of the saved model, or of an adapter's full matrices; auto: as the base is "
                "stored. Checkpoints are always float32.",

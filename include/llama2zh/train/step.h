@@ -40,6 +40,7 @@ class StepRunner {
   StepResult run(int64_t step, const std::vector<PackedBatch>& batches);
 
   AdamW& optimizer() { return optimizer_; }
+  const AdamW& optimizer() const { return optimizer_; }
   LossScale& loss_scale() { return scale_; }
   const LearningRate& learning_rate() const { return learning_rate_; }
 

@@ -9,8 +9,10 @@
 
 #include "llama2zh/base/progress.h"
 #include "llama2zh/train/checkpoint.h"
+#include "llama2zh/train/checkpoint_writer.h"
 #include "llama2zh/train/evaluate.h"
 #include "llama2zh/train/plan.h"
+#include "llama2zh/train/run_history.h"
 #include "llama2zh/train/step.h"
 #include "llama2zh/train/train_log.h"
 
@@ -24,7 +26,7 @@ struct TrainerParts {
   const BatchLoader* loader = nullptr;
   std::vector<ValidationSet> validation;
   std::filesystem::path output_dir;  // exists
-  WeightsWriter write_weights;       // of a checkpoint
+  WeightsSnapshot weights;           // of a checkpoint
   Manifest manifest;                 // of a checkpoint: tokenizer and base
   TrainingState state;               // run_id, config and identity of a new run
 };
@@ -55,7 +57,11 @@ class Trainer {
   void take_step();
   void log_step(const StepResult& result, double seconds);
   void evaluate();
-  void save(bool must_succeed);
+  // Everything a checkpoint holds, as it is between two steps; with `copy` in memory of its own.
+  Snapshot snapshot(bool copy) const;
+  void save_in_passing();  // hands a copy to the writer's thread, if there is memory for one
+  void save_now();         // returns when this step's checkpoint is on disk, or throws
+  void note(const std::optional<WrittenCheckpoint>& written);
   [[noreturn]] void report_nonfinite(const StepResult& result,
                                      const std::vector<PackedBatch>& batches);
   double epoch() const;  // with the fraction done
@@ -65,6 +71,8 @@ class Trainer {
   StepCount steps_;
   StepRunner runner_;
   TrainingState state_;
+  RunHistory history_;
+  CheckpointWriter writer_;
   std::unique_ptr<TrainLog> log_;
   std::unique_ptr<Progress> progress_;
   LogRecord window_;  // sums since the last line
