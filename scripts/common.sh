@@ -55,3 +55,19 @@ install_wheels() {
     --target "$3" -r "$list"
   rm -f "$list"
 }
+
+# What run_train.sh and run_sft.sh share: verb $1, its default config $2, then the user's arguments: [config] [options of the verb].
+launch_training() {
+  local verb=$1 config=$2 program=${LLAMA2ZH:-} processes=${NPROC:-}
+  shift 2
+  if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then config=$1; shift; fi
+  [ -n "$program" ] || program=$root/build-cuda/llama2zh
+  [ -x "$program" ] || program=${LLAMA2ZH:-$root/build/llama2zh}
+  [ -x "$program" ] || die "$program is not there: run scripts/setup.sh and scripts/build.sh (with --cuda for GPUs)"
+  if [ -z "$processes" ]; then
+    processes=1
+    # CUDA_VISIBLE_DEVICES set, but empty, hides the GPUs.
+    if compgen -G '/dev/nvidia[0-9]*' >/dev/null && [ -n "${CUDA_VISIBLE_DEVICES-all}" ]; then processes=auto; fi
+  fi
+  exec "$program" launch --nproc-per-node "$processes" ${LAUNCH_OPTIONS:-} -- "$verb" --config "$config" "$@"
+}
