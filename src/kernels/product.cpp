@@ -58,25 +58,11 @@ class CastProduct : public torch::autograd::Function<CastProduct> {
     const auto saved = ctx->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1], &y_grad = grads[0];
     at::Tensor x_grad, weight_grad;
-    if (ctx->needs_input_grad(0)) x_grad = input_grad(y_grad, weight);
+    if (ctx->needs_input_grad(0)) x_grad = product_input_grad(y_grad, weight);
     if (ctx->needs_input_grad(1)) {
       weight_grad = at::mm(y_grad.t(), x).to(weight.scalar_type());
     }
     return {x_grad, weight_grad};
-  }
-
- private:
-  // Blocks add up in x's type; a type narrower than fp32 would round once a block, so it is cast
-  // whole.
-  static at::Tensor input_grad(const at::Tensor& y_grad, const at::Tensor& weight) {
-    if (y_grad.scalar_type() != at::kFloat) {
-      return at::mm(y_grad, weight.to(y_grad.scalar_type()));
-    }
-    at::Tensor x_grad = at::zeros({y_grad.size(0), weight.size(1)}, y_grad.options());
-    for_blocks(weight, at::kFloat, [&](int64_t begin, int64_t count, const at::Tensor& block) {
-      x_grad.addmm_(y_grad.narrow(1, begin, count), block);
-    });
-    return x_grad;
   }
 };
 
@@ -90,6 +76,19 @@ bool has_fast_bfloat16() {
 at::ScalarType product_type(const at::Tensor& x) {
   const bool slow = x.is_cpu() && x.scalar_type() == at::kBFloat16 && !has_fast_bfloat16();
   return slow ? at::kFloat : x.scalar_type();
+}
+
+// Blocks add up in y_grad's type; a type narrower than fp32 would round once a block, so it is cast
+// whole.
+at::Tensor product_input_grad(const at::Tensor& y_grad, const at::Tensor& weight) {
+  if (y_grad.scalar_type() != at::kFloat || weight.scalar_type() == at::kFloat) {
+    return at::mm(y_grad, weight.to(y_grad.scalar_type()));
+  }
+  at::Tensor x_grad = at::zeros({y_grad.size(0), weight.size(1)}, y_grad.options());
+  for_blocks(weight, at::kFloat, [&](int64_t begin, int64_t count, const at::Tensor& block) {
+    x_grad.addmm_(y_grad.narrow(1, begin, count), block);
+  });
+  return x_grad;
 }
 
 at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight) {

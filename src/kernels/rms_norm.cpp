@@ -3,44 +3,156 @@
 // Written as one autograd function, so that a training step keeps x and r [..., 1] instead of half
 // a dozen fp32 copies of x. With u = dy * w, h the row length:
 //   dx = r * u - x * r^3 * sum(u * x) / h,   dw = sum over rows of dy * n.
+// On a CPU a row is read twice and written once, in cache; other devices take libtorch's operators.
 #include "llama2zh/kernels/rms_norm.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/rsqrt.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include <cmath>
+
+#include "kernels/lanes.h"
 
 namespace llama2zh {
 namespace {
 
-at::Tensor inverse_rms(const at::Tensor& x32, double eps) {
-  return at::rsqrt(x32.square().mean(-1, /*keepdim=*/true).add_(eps));
+constexpr int64_t kRowsAtOnce = 16;  // of a thread
+
+template <typename T>
+float inverse_rms_of_row(const T* x, int64_t width, double eps) {
+  lanes::Floats squares{};
+  lanes::for_lanes(width, [&](int64_t i, int64_t count) {
+    const lanes::Floats v = lanes::load_up_to(x + i, count);
+    squares += v * v;
+  });
+  return 1.0f /
+         std::sqrt(lanes::sum(squares) / static_cast<float>(width) + static_cast<float>(eps));
+}
+
+// x [rows, width] -> y, r [rows]
+template <typename T>
+void norm_rows(const T* x, const T* weight, T* y, float* r, int64_t rows, int64_t width,
+               double eps) {
+  at::parallel_for(0, rows, kRowsAtOnce, [&](int64_t begin, int64_t end) {
+    run_with_isa([&] {
+      for (int64_t row = begin; row < end; ++row) {
+        const T* in = x + row * width;
+        T* out = y + row * width;
+        r[row] = inverse_rms_of_row(in, width, eps);
+        lanes::for_lanes(width, [&](int64_t i, int64_t count) {
+          const lanes::Floats n = lanes::rounded_to(in, lanes::load_up_to(in + i, count) * r[row]);
+          lanes::store_up_to(out + i, n * lanes::load_up_to(weight + i, count), count);
+        });
+      }
+    });
+  });
+}
+
+template <typename T>
+void norm_rows_backward(const T* x, const T* weight, const T* dy, const float* r, T* dx,
+                        int64_t rows, int64_t width) {
+  at::parallel_for(0, rows, kRowsAtOnce, [&](int64_t begin, int64_t end) {
+    run_with_isa([&] {
+      for (int64_t row = begin; row < end; ++row) {
+        const T *in = x + row * width, *grad = dy + row * width;
+        T* out = dx + row * width;
+        lanes::Floats products{};
+        lanes::for_lanes(width, [&](int64_t i, int64_t count) {
+          products += lanes::load_up_to(grad + i, count) * lanes::load_up_to(weight + i, count) *
+                      lanes::load_up_to(in + i, count);
+        });
+        const float scale = r[row];
+        const float back = scale * scale * scale * lanes::sum(products) / static_cast<float>(width);
+        lanes::for_lanes(width, [&](int64_t i, int64_t count) {
+          const lanes::Floats u =
+              lanes::load_up_to(grad + i, count) * lanes::load_up_to(weight + i, count);
+          lanes::store_up_to(out + i, u * scale - lanes::load_up_to(in + i, count) * back, count);
+        });
+      }
+    });
+  });
+}
+
+bool has_norm_kernel(const at::Tensor& x) {
+  return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+}
+
+at::Tensor fused_norm(const at::Tensor& x, const at::Tensor& weight, double eps, at::Tensor& r) {
+  const int64_t width = x.size(-1), rows = x.numel() / width;
+  at::Tensor y = at::empty_like(x, at::MemoryFormat::Contiguous);
+  r = at::empty({rows, 1}, x.options().dtype(at::kFloat));
+  float* inverse = r.data_ptr<float>();
+  if (x.scalar_type() == at::kFloat) {
+    norm_rows(x.const_data_ptr<float>(), weight.const_data_ptr<float>(), y.data_ptr<float>(),
+              inverse, rows, width, eps);
+  } else {
+    norm_rows(x.const_data_ptr<c10::BFloat16>(), weight.const_data_ptr<c10::BFloat16>(),
+              y.data_ptr<c10::BFloat16>(), inverse, rows, width, eps);
+  }
+  return y;
+}
+
+at::Tensor fused_norm_backward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& dy,
+                               const at::Tensor& r) {
+  const int64_t width = x.size(-1), rows = x.numel() / width;
+  at::Tensor dx = at::empty_like(x, at::MemoryFormat::Contiguous);
+  const float* inverse = r.const_data_ptr<float>();
+  if (x.scalar_type() == at::kFloat) {
+    norm_rows_backward(x.const_data_ptr<float>(), weight.const_data_ptr<float>(),
+                       dy.const_data_ptr<float>(), inverse, dx.data_ptr<float>(), rows, width);
+  } else {
+    norm_rows_backward(x.const_data_ptr<c10::BFloat16>(), weight.const_data_ptr<c10::BFloat16>(),
+                       dy.const_data_ptr<c10::BFloat16>(), inverse, dx.data_ptr<c10::BFloat16>(),
+                       rows, width);
+  }
+  return dx;
+}
+
+at::Tensor plain_norm_backward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& dy,
+                               const at::Tensor& r) {
+  const at::Tensor x32 = x.to(at::kFloat);
+  const at::Tensor u = dy.to(at::kFloat) * weight.to(at::kFloat);
+  const at::Tensor mean = (u * x32).mean(-1, /*keepdim=*/true);
+  return (u * r).sub_(x32 * (r.pow(3) * mean)).to(x.scalar_type());
 }
 
 class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
  public:
-  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& input,
                             const at::Tensor& weight, double eps) {
-    const at::Tensor x32 = x.to(at::kFloat);
-    const at::Tensor r = inverse_rms(x32, eps);
+    const at::Tensor x = input.contiguous();
+    at::Tensor r, y;
+    if (has_norm_kernel(x)) {
+      y = fused_norm(x, weight.to(x.scalar_type()).contiguous(), eps, r);
+      std::vector<int64_t> shape = x.sizes().vec();
+      shape.back() = 1;
+      r = r.view(shape);
+    } else {
+      const at::Tensor x32 = x.to(at::kFloat);
+      r = at::rsqrt(x32.square().mean(-1, /*keepdim=*/true).add_(eps));
+      y = (x32 * r).to(x.scalar_type()) * weight.to(x.scalar_type());
+    }
     ctx->save_for_backward({x, weight, r});
-    return (x32 * r).to(x.scalar_type()) * weight.to(x.scalar_type());
+    return y;
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  const torch::autograd::variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
-    const at::Tensor x32 = saved[0].to(at::kFloat);
-    const at::Tensor& weight = saved[1];
-    const at::Tensor& r = saved[2];
-    const at::Tensor dy = grads[0].to(at::kFloat);
+    const at::Tensor &x = saved[0], &weight = saved[1], &r = saved[2];
     at::Tensor dx, dw;
     if (ctx->needs_input_grad(0)) {
-      const at::Tensor u = dy * weight.to(at::kFloat);
-      const at::Tensor mean = (u * x32).mean(-1, /*keepdim=*/true);
-      dx = (u * r).sub_(x32 * (r.pow(3) * mean)).to(saved[0].scalar_type());
+      dx = has_norm_kernel(x) ? fused_norm_backward(x, weight.to(x.scalar_type()).contiguous(),
+                                                    grads[0].to(x.scalar_type()).contiguous(), r)
+                              : plain_norm_backward(x, weight, grads[0], r);
     }
     if (ctx->needs_input_grad(1)) {
-      dw = (dy * (x32 * r)).reshape({-1, x32.size(-1)}).sum(0).to(weight.scalar_type());
+      const at::Tensor n = x.to(at::kFloat) * r;
+      dw = (grads[0].to(at::kFloat) * n).reshape({-1, x.size(-1)}).sum(0).to(weight.scalar_type());
     }
     return {dx, dw, at::Tensor()};
   }

@@ -3,10 +3,10 @@
 #include "llama2zh/nn/decoder_layer.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/silu.h>
 
 #include "llama2zh/kernels/rms_norm.h"
 #include "llama2zh/kernels/rotary.h"
+#include "llama2zh/kernels/swiglu.h"
 
 namespace llama2zh {
 
@@ -24,8 +24,8 @@ at::Tensor Attention::forward(const at::Tensor& x, const RotaryTables& rotary,
 }
 
 at::Tensor Mlp::forward(const at::Tensor& x, bool training) const {
-  const at::Tensor gate = at::silu(gate_proj.forward(x, training));         // [T, I]
-  return down_proj.forward(gate * up_proj.forward(x, training), training);  // [T, H]
+  const at::Tensor gate = gate_proj.forward(x, training);                          // [T, I]
+  return down_proj.forward(swiglu(gate, up_proj.forward(x, training)), training);  // [T, H]
 }
 
 at::Tensor DecoderLayer::forward(const at::Tensor& x, const RotaryTables& rotary,

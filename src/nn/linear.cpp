@@ -8,11 +8,20 @@
 #include <ATen/ops/linear.h>
 
 #include "llama2zh/kernels/product.h"
+#include "nn/lora_product.h"
 
 namespace llama2zh {
 
 at::Tensor Linear::forward(const at::Tensor& x, bool training) const {
   const at::Tensor input = x.to(product_type(x));
+  if (lora && input.is_cpu() && !weight.requires_grad()) {
+    std::vector<int64_t> shape = x.sizes().vec();
+    shape.back() = weight.size(0);
+    return lora_product(input.reshape({-1, input.size(-1)}), weight, *lora,
+                        training ? lora->dropout : 0)
+        .view(shape)
+        .to(x.scalar_type());
+  }
   const at::Tensor y = linear_product(input, weight);
   if (!lora) return y.to(x.scalar_type());
   const at::Tensor branch =

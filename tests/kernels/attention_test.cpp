@@ -67,6 +67,35 @@ TEST_P(PackedAttention, EqualsEachSequenceAloneWithGradients) {
 }
 INSTANTIATE_TEST_SUITE_P(Heads, PackedAttention, ::testing::Values(4, 2, 1));
 
+// bfloat16 against the same numbers in float32, over borders of tiles: rounding is all that differs.
+class PackedAttentionBfloat16 : public ::testing::TestWithParam<std::tuple<int64_t, int64_t>> {
+};  // key-value heads, d
+
+TEST_P(PackedAttentionBfloat16, StaysNearFloat32WithGradients) {
+  const auto [key_heads, dim] = GetParam();
+  const std::vector<int64_t> boundaries = {0, 1, 64, 128, 193, 400};
+  const auto random = [&](int64_t heads) { return at::randn({400, heads, dim}).to(at::kBFloat16); };
+  const at::Tensor inputs[] = {random(4), random(key_heads), random(key_heads)}, seed = random(4);
+  const auto run = [&](at::ScalarType type) {
+    std::vector<at::Tensor> t;
+    for (const at::Tensor& x : inputs)
+      t.push_back(x.to(type).detach().clone().requires_grad_(true));
+    const at::Tensor out = packed_attention(t[0], t[1], t[2], boundaries);
+    out.backward(seed.to(type));
+    return std::vector<at::Tensor>{out.detach(), t[0].grad(), t[1].grad(), t[2].grad()};
+  };
+  const std::vector<at::Tensor> exact = run(at::kFloat), got = run(at::kBFloat16);
+  for (size_t i = 0; i < exact.size(); ++i) {
+    EXPECT_EQ(got[i].scalar_type(), at::kBFloat16);
+    const double size = exact[i].square().mean().sqrt().item<double>();
+    EXPECT_LT(testing::rms_difference(got[i], exact[i]) / size, 0.006) << i;
+    EXPECT_LT(relative_difference(got[i], exact[i]), 0.03) << i;
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Shapes, PackedAttentionBfloat16,
+                         ::testing::Combine(::testing::Values(4, 2, 1),
+                                            ::testing::Values(16, 64, 72, 128)));
+
 TEST(PackedAttentionBounds, OneSequenceDoesNotSeeAnother) {
   const Inputs in = random_inputs(12, 2, 2);
   const at::Tensor before = packed_attention(in.q, in.k, in.v, {0, 4, 8, 12}).detach().clone();

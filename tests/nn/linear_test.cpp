@@ -7,6 +7,7 @@
 #include <ATen/ops/randn.h>
 
 #include "kernels/tensor_checks.h"
+#include "llama2zh/kernels/dropout.h"
 
 namespace llama2zh {
 namespace {
@@ -57,6 +58,28 @@ TEST(Linear, DropsOnlyInTraining) {
   EXPECT_GT(max_difference(first, linear.forward(x, true)), 1e-3);
   at::manual_seed(1);
   EXPECT_TRUE(first.equal(linear.forward(x, true)));
+}
+
+// The fused product against the same sum of products by autograd, with the mask that the seed gives.
+TEST(Linear, GradientsAreThoseOfThePlainFormula) {
+  Linear linear = random_linear(0.3);
+  const at::Tensor x = at::randn({4, 10}).requires_grad_(true), seed = at::randn({4, 6});
+  at::manual_seed(3);
+  linear.forward(x, true).backward(seed);
+  const at::Tensor dx = x.grad().clone(), da = linear.lora->a.grad().clone(),
+                   db = linear.lora->b.grad().clone();
+  x.mutable_grad().reset();
+  linear.lora->a.mutable_grad().reset();
+  linear.lora->b.mutable_grad().reset();
+
+  at::manual_seed(3);
+  const at::Tensor mask = HashedDropout::draw(0.3).apply(at::ones({4, 10}));
+  const at::Tensor low = at::matmul(x * mask, linear.lora->a.t()) * 1.5;
+  const at::Tensor y = at::matmul(x, linear.weight.t()) + at::matmul(low, linear.lora->b.t());
+  y.backward(seed);
+  EXPECT_LT(testing::relative_difference(dx, x.grad()), 1e-5);
+  EXPECT_LT(testing::relative_difference(da, linear.lora->a.grad()), 1e-5);
+  EXPECT_LT(testing::relative_difference(db, linear.lora->b.grad()), 1e-5);
 }
 
 // The branch's input is what is dropped: with x of ones, A of ones and B of ones the update is a

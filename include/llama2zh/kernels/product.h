@@ -18,4 +18,7 @@ bool has_fast_bfloat16();
 // The weight's gradient comes in the weight's type.
 at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight);
 
+// The gradient y_grad W [n, in] of its input, in y_grad's type. y_grad [n, out].
+at::Tensor product_input_grad(const at::Tensor& y_grad, const at::Tensor& weight);
+
 }  // namespace llama2zh

@@ -1,0 +1,42 @@
+#include "kernels/isa.h"
+
+#include <cstdlib>
+#include <string>
+
+#include "llama2zh/base/error.h"
+
+namespace llama2zh {
+namespace {
+
+Isa best_isa() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    return Isa::kAvx512;
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Isa::kAvx2;
+#endif
+  return Isa::kPortable;
+}
+
+Isa chosen_isa() {
+  const char* wanted = std::getenv("LLAMA2ZH_ISA");
+  const Isa best = best_isa();
+  if (wanted == nullptr || *wanted == '\0') return best;
+  const std::string name = wanted;
+  const Isa isa = name == "avx512" ? Isa::kAvx512 : name == "avx2" ? Isa::kAvx2 : Isa::kPortable;
+  if (isa == Isa::kPortable && name != "portable") {
+    fail_usage("LLAMA2ZH_ISA", "'" + name + "': expected portable, avx2 or avx512");
+  }
+  if (isa > best) fail_usage("LLAMA2ZH_ISA", "this processor has no " + name);
+  return isa;
+}
+
+}  // namespace
+
+Isa kernel_isa() {
+  static const Isa isa = chosen_isa();
+  return isa;
+}
+
+}  // namespace llama2zh

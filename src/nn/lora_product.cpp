@@ -1,0 +1,67 @@
+// With d = dropout(x), l = scaling d A^T [n, r] and t the gradient of y = x W^T + l B^T:
+//   dB = t^T l,   u = scaling t B [n, r],   dA = u^T d,   dx = t W + dropout's mask * (u A).
+// d is formed again in backward. A and B are fp32 masters, cast to x's type for the products.
+#include "nn/lora_product.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/mm.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "llama2zh/kernels/dropout.h"
+#include "llama2zh/kernels/product.h"
+
+namespace llama2zh {
+namespace {
+
+class LoraProductFunction : public torch::autograd::Function<LoraProductFunction> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& input,
+                            const at::Tensor& weight, const at::Tensor& a, const at::Tensor& b,
+                            double scaling, double p) {
+    const at::Tensor x = input.contiguous();
+    const at::ScalarType type = x.scalar_type();
+    const HashedDropout dropout = p > 0 ? HashedDropout::draw(p) : HashedDropout(0, 0);
+    const at::Tensor low = at::linear(p > 0 ? dropout.apply(x) : x, a.to(type)).mul_(scaling);
+    at::Tensor y = linear_product(x, weight);
+    y.addmm_(low, b.to(type).t());
+    ctx->save_for_backward({x, weight, a, b, low});
+    ctx->saved_data["scaling"] = scaling;
+    ctx->saved_data["p"] = p;
+    ctx->saved_data["seed"] = static_cast<int64_t>(dropout.seed());
+    return y;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 const torch::autograd::variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1], &a = saved[2], &b = saved[3];
+    const at::Tensor &low = saved[4], t = grads[0].contiguous();
+    const at::ScalarType type = x.scalar_type();
+    const double p = ctx->saved_data["p"].toDouble();
+    const HashedDropout dropout(p, static_cast<uint64_t>(ctx->saved_data["seed"].toInt()));
+    // A wide product with a narrow one is fastest with the narrow one's transpose in front.
+    const at::Tensor db = at::mm(low.t(), t).t().to(b.scalar_type());
+    const at::Tensor u = at::mm(t, b.to(type)).mul_(ctx->saved_data["scaling"].toDouble());
+    const at::Tensor da = at::mm(u.t(), p > 0 ? dropout.apply(x) : x).to(a.scalar_type());
+    at::Tensor dx;
+    if (ctx->needs_input_grad(0)) {
+      dx = product_input_grad(t, weight);
+      if (p > 0) {
+        dropout.add_to(dx, at::mm(u, a.to(type)));
+      } else {
+        dx.addmm_(u, a.to(type));
+      }
+    }
+    return {dx, at::Tensor(), da, db, at::Tensor(), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+at::Tensor lora_product(const at::Tensor& x, const at::Tensor& weight, const Lora& lora,
+                        double dropout) {
+  return LoraProductFunction::apply(x, weight, lora.a, lora.b, lora.scaling, dropout);
+}
+
+}  // namespace llama2zh
