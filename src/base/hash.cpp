@@ -1,8 +1,10 @@
-// SHA-256 through OpenSSL's EVP; XXH64 through xxhash compiled in here.
+// SHA-256 through OpenSSL's EVP; XXH64 through xxhash compiled in here; CRC-32C a byte at a time
+// from a table (reflected polynomial 0x82F63B78, initial value and final xor 0xFFFFFFFF).
 #include "llama2zh/base/hash.h"
 
 #include <openssl/evp.h>
 
+#include <array>
 #include <cstdio>
 #include <fstream>
 #include <functional>
@@ -51,6 +53,16 @@ void for_each_block(const std::filesystem::path& path,
   if (in.bad()) fail_io(path.string(), "the file can't be read", errno);
 }
 
+constexpr std::array<uint32_t, 256> crc32c_table() {
+  std::array<uint32_t, 256> table{};
+  for (uint32_t byte = 0; byte < 256; ++byte) {
+    uint32_t crc = byte;
+    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) != 0 ? 0x82F63B78u : 0u);
+    table[byte] = crc;
+  }
+  return table;
+}
+
 }  // namespace
 
 std::string sha256_hex(std::string_view bytes) {
@@ -80,6 +92,13 @@ std::string xxh64_file(const std::filesystem::path& path) {
   std::snprintf(hex, sizeof hex, "%016llx",
                 static_cast<unsigned long long>(XXH64_digest(state.get())));
   return hex;
+}
+
+uint32_t crc32c(std::string_view bytes) {
+  static constexpr std::array<uint32_t, 256> kTable = crc32c_table();
+  uint32_t crc = ~0u;
+  for (const char c : bytes) crc = (crc >> 8) ^ kTable[(crc ^ static_cast<uint8_t>(c)) & 0xFF];
+  return ~crc;
 }
 
 }  // namespace llama2zh

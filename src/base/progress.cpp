@@ -17,6 +17,7 @@ namespace llama2zh {
 namespace {
 
 constexpr double kRedrawSeconds = 0.1;
+constexpr int kBarColumns = 20, kShortestBar = 5;
 
 double seconds_between(std::chrono::steady_clock::time_point from,
                        std::chrono::steady_clock::time_point to) {
@@ -106,10 +107,10 @@ void Progress::finish(std::string_view note) {
 
 std::string Progress::line(std::string_view note, bool bar) const {
   const double elapsed = seconds_between(start_, std::chrono::steady_clock::now());
-  std::string text = title_ + ": ";
+  const double part =
+      static_cast<double>(done_) / static_cast<double>(std::max<int64_t>(1, total_));
+  std::string text;
   if (total_ > 0) {
-    const double part = static_cast<double>(done_) / static_cast<double>(total_);
-    if (bar) text += bar_text(part, 20) + " ";
     char percent[16];
     std::snprintf(percent, sizeof percent, " (%.0f%%)", 100 * part);
     text += with_thousands(done_) + "/" + with_thousands(total_) + " " + unit_ + percent;
@@ -124,7 +125,11 @@ std::string Progress::line(std::string_view note, bool bar) const {
     text += ", ETA " + human_duration(static_cast<double>(total_ - done_) / rate);
   }
   if (!note.empty()) text += cat(", ", note);
-  return text;
+  // The bar takes the columns that the numbers leave.
+  const int used = static_cast<int>(display_width(title_) + display_width(text)) + 5;
+  const int width = std::min(kBarColumns, terminal_width() - 1 - used);
+  const bool with_bar = bar && total_ > 0 && width >= kShortestBar;
+  return title_ + ": " + (with_bar ? bar_text(part, width) + " " : "") + text;
 }
 
 bool stderr_is_terminal() { return ::isatty(STDERR_FILENO) == 1; }

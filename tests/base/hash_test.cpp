@@ -45,5 +45,11 @@ TEST(Hash, UnreadableFilesAreErrors) {
   error_text_of(ErrorKind::kIo, [&] { xxh64_file(folder.path()); });
 }
 
+TEST(Hash, Crc32cOfKnownTexts) {
+  EXPECT_EQ(crc32c("123456789"), 0xE3069283u);            // the polynomial's check value
+  EXPECT_EQ(crc32c(std::string(32, '\0')), 0x8A9136AAu);  // RFC 3720, B.4
+  EXPECT_EQ(crc32c(""), 0u);
+}
+
 }  // namespace
 }  // namespace llama2zh

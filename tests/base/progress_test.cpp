@@ -98,9 +98,9 @@ std::string terminal_output(int columns, Act&& act) {
 }
 
 TEST(Progress, BarOnATerminalGivesWayToMessages) {
-  const std::string output = terminal_output(60, [] {
+  const std::string output = terminal_output(80, [] {
     Progress progress("train", 10, "steps");
-    progress.update(5, "loss 中文中文中文中文中文中文中文中文");
+    progress.update(5, "loss 2.31");
     log_info("saved");
     progress.finish("done");
   });
@@ -112,8 +112,18 @@ TEST(Progress, BarOnATerminalGivesWayToMessages) {
               MatchesRegex("\r.\\[K[0-9:]+ .*info.*: saved\r\n\rtrain: .*"));
   EXPECT_NE(output.find("\rtrain: [=", message), std::string::npos);
   EXPECT_THAT(output, testing::EndsWith("done\r\n"));
-  // No line is wider than the terminal: the note is cut (59 columns, Chinese characters take 2).
-  EXPECT_THAT(output, Not(HasSubstr("中文中文中文中文中文中文中文中文")));
+}
+
+TEST(Progress, NarrowTerminalsShortenTheBarThenTheNote) {
+  const auto draw = [](int columns) {
+    return terminal_output(columns,
+                           [] { Progress("train", 10, "steps").update(5, "loss 中文中文中文"); });
+  };
+  EXPECT_THAT(draw(60),
+              HasSubstr("\rtrain: [====>   ] 5/10 steps (50%), 0:00, loss 中文中文中文"));
+  EXPECT_THAT(draw(52), HasSubstr("\rtrain: 5/10 steps (50%), 0:00, loss 中文中文中文"));
+  // 38 columns of text, of which a Chinese character takes 2.
+  EXPECT_THAT(draw(39), HasSubstr("\rtrain: 5/10 steps (50%), 0:00, loss 中\x1b"));
 }
 
 TEST(Progress, WithoutFinishTheBarIsCleared) {

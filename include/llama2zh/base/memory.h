@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+
+namespace llama2zh {
+
+// Memory of this process in bytes, as the kernel counts it. Mapped files count as far as they are
+// in memory, though other processes may share them.
+struct ProcessMemory {
+  uint64_t resident = 0;  // now
+  uint64_t peak = 0;      // the most it was since the start, or since reset_peak_memory()
+  uint64_t file = 0;      // of `resident`: pages of mapped files
+};
+ProcessMemory process_memory();
+
+// The peak begins anew from what is resident now. False where the kernel does not offer it
+// (/proc/self/clear_refs); the peak stays that of the whole process then.
+bool reset_peak_memory();
+
+}  // namespace llama2zh
