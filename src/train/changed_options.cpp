@@ -38,6 +38,8 @@ const std::set<std::string>& free_options() {
                                               "train.gradient_checkpointing",
                                               "train.head_chunk_rows",
                                               "train.logging_steps",
+                                              "train.report_to",
+                                              "train.peak_tflops",
                                               "train.eval_steps",
                                               "train.save_steps",
                                               "train.save_total_limit",

@@ -66,10 +66,26 @@ bool is_own_checkpoint(const fs::path& folder) {
          has_manifest(folder);
 }
 
+// TensorBoard's event files, and folders that are empty without them.
+void remove_events(const fs::path& runs) {
+  if (!fs::is_directory(runs)) return;
+  std::vector<fs::path> files, folders;
+  for (const auto& entry : fs::recursive_directory_iterator(runs)) {
+    const bool events = entry.path().filename().string().starts_with("events.out.tfevents.");
+    if (entry.is_directory()) folders.push_back(entry.path());
+    if (entry.is_regular_file() && events) files.push_back(entry.path());
+  }
+  for (const fs::path& file : files) fs::remove(file);
+  folders.insert(folders.begin(), runs);
+  std::error_code not_empty;
+  for (auto it = folders.rbegin(); it != folders.rend(); ++it) fs::remove(*it, not_empty);
+}
+
 void remove_earlier_run(const fs::path& folder) {
   for (const CheckpointEntry& entry : list_checkpoints(folder)) {
     if (is_own_checkpoint(entry.path)) fs::remove_all(entry.path);
   }
+  remove_events(folder / "runs");
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(folder)) {
     if (is_result_file(entry.path().filename().string())) files.push_back(entry.path());

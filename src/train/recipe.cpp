@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <iostream>
 #include <random>
@@ -16,6 +17,7 @@
 #include "llama2zh/base/text.h"
 #include "llama2zh/config/load.h"
 #include "llama2zh/formats/peft.h"
+#include "llama2zh/kernels/product_peak.h"
 #include "train/output_folder.h"
 #include "train/run_inputs.h"
 
@@ -173,6 +175,15 @@ std::vector<ValidationSet> validation_sets(const RunConfig& config, RowKind kind
   return sets;
 }
 
+// Of one device; what the other ranks' devices can do does not count, since flops are a rank's own.
+double peak_flops(const TrainerConfig& config, const Llama& model) {
+  if (config.peak_tflops > 0) return config.peak_tflops * 1e12;
+  const double peak = measure_product_peak(model.compute_dtype(), model.device());
+  log_info(cat("matrix products reach ", std::llround(peak / 1e9), " GFLOP/s in ",
+               dtype_name(model.compute_dtype()), "; MFU is the share of that"));
+  return peak;
+}
+
 void print_summary(const Trainer& trainer, const RunConfig& config) {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -219,7 +230,8 @@ TrainOutcome run_training(RunConfig config, RowKind kind) {
                      .output_dir = config.output_dir,
                      .weights = [&](bool copy) { return writer.snapshot(copy); },
                      .manifest = writer.manifest(base_identity),
-                     .state = state};
+                     .state = state,
+                     .peak_flops = peak_flops(config.train, *model)};
   Trainer trainer(std::move(parts), config.train);
   if (saved) trainer.resume(*checkpoint, *saved);
   prepare_output_folder(config);

@@ -11,7 +11,9 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <utility>
 
 #include "llama2zh/kernels/linear_cross_entropy.h"
 
@@ -20,6 +22,18 @@ namespace {
 
 constexpr double kFirstLossScale = 65536;
 constexpr int64_t kLossScaleGrowth = 2000;
+
+class StepClock {
+ public:
+  // Seconds since the last call, or the construction.
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    return std::chrono::duration<double>(now - std::exchange(start_, now)).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
 
 // `sequences` has to live until backward() is done: activation checkpointing attends again.
 at::Tensor batch_loss(const Llama& model, const PackedBatch& batch, PackedSequences& sequences,
@@ -91,7 +105,9 @@ StepResult StepRunner::run(int64_t step, const std::vector<PackedBatch>& batches
     result.skipped = true;
     return result;
   }
+  StepClock clock;
   result.loss = backward(batches, result.supervised);
+  result.backward_seconds = clock.lap();
   result.grad_norm = optimizer_.gradient_norm() / scale_.scale;
   const bool overflow = scale_.dynamic && !std::isfinite(result.grad_norm);
   result.finite = std::isfinite(result.loss) && (overflow || std::isfinite(result.grad_norm));
@@ -107,6 +123,7 @@ StepResult StepRunner::run(int64_t step, const std::vector<PackedBatch>& batches
   }
   if (result.finite) scale_.update(overflow);
   optimizer_.zero_grad();
+  result.update_seconds = clock.lap();
   return result;
 }
 

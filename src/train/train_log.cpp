@@ -3,6 +3,7 @@
 #include "llama2zh/train/train_log.h"
 
 #include <cmath>
+#include <cstdio>
 #include <string>
 
 #include "llama2zh/base/error.h"
@@ -18,6 +19,8 @@ ordered_json number(double value) {
   return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr);
 }
 
+double gibibytes(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
+
 // The lines up to `after_step`; a torn last line is dropped too.
 std::string kept_lines(const fs::path& file, int64_t after_step) {
   std::string kept;
@@ -32,10 +35,23 @@ std::string kept_lines(const fs::path& file, int64_t after_step) {
 
 }  // namespace
 
-TrainLog::TrainLog(const fs::path& file, int64_t after_step) : path_(file) {
+std::string progress_note(const LogRecord& record) {
+  char numbers[96];
+  std::snprintf(numbers, sizeof numbers, "loss %.4f  lr %.2e  grad %.3g  %.0f tokens/s",
+                record.loss, record.learning_rate, record.grad_norm, record.tokens_per_second);
+  std::string note = numbers;
+  if (record.mfu > 0) {
+    std::snprintf(numbers, sizeof numbers, "  MFU %.3g%%", 100 * record.mfu);
+    note += numbers;
+  }
+  return cat(note, "  ", human_bytes(record.memory.allocated));
+}
+
+TrainLog::TrainLog(const fs::path& file, int64_t after_step, bool tensorboard) : path_(file) {
   write_file_atomic(file, kept_lines(file, after_step));
   out_.open(file, std::ios::app | std::ios::binary);
   if (!out_) fail_io(file.string(), "can't be opened for writing", errno);
+  if (tensorboard) events_.emplace(event_folder(file.parent_path(), after_step), after_step);
 }
 
 void TrainLog::write_line(const ordered_json& line) {
@@ -58,10 +74,29 @@ void TrainLog::write(const LogRecord& record) {
                        {"tokens", record.tokens},
                        {"supervised_tokens", record.supervised},
                        {"tokens_per_second", rounded(record.tokens_per_second, 0.1)},
+                       {"throughput", rounded(record.throughput, 0.01)},
+                       {"total_tokens", record.total_tokens},
+                       {"memory", record.memory.allocated},
                        {"elapsed_time", human_duration(record.elapsed)},
                        {"remaining_time", human_duration(record.remaining)}};
+  if (record.mfu > 0) line["mfu"] = rounded(record.mfu, 0.0001);
+  if (record.memory.peak_reserved > 0) {
+    line["vram_allocated"] = rounded(gibibytes(record.memory.peak_allocated), 0.01);
+    line["vram_reserved"] = rounded(gibibytes(record.memory.peak_reserved), 0.01);
+  }
   if (record.skipped > 0) line["skipped_steps"] = record.skipped;
   write_line(line);
+  if (!events_) return;
+  const auto scalar = [&](const char* tag, double value) {
+    events_->scalar(tag, record.step, value);
+  };
+  scalar("train/loss", record.loss);
+  scalar("train/grad_norm", record.grad_norm);
+  scalar("train/learning_rate", record.learning_rate);
+  scalar("train/epoch", record.epoch);
+  scalar("train/tokens_per_second", record.tokens_per_second);
+  scalar("train/memory_gib", gibibytes(record.memory.allocated));
+  if (record.mfu > 0) scalar("train/mfu", record.mfu);
 }
 
 void TrainLog::write(const EvalResult& result, int64_t step, int64_t total_steps, double epoch) {
@@ -78,6 +113,10 @@ void TrainLog::write(const EvalResult& result, int64_t step, int64_t total_steps
     line["eval_bits_per_character"] = number(*result.bits_per_character);
   }
   write_line(line);
+  if (!events_) return;
+  const std::string prefix = result.name == "validation" ? "eval/" : cat("eval/", result.name, "_");
+  events_->scalar(prefix + "loss", step, result.loss);
+  events_->scalar(prefix + "runtime", step, result.seconds);
 }
 
 }  // namespace llama2zh

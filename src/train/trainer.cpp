@@ -32,14 +32,6 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 bool is_due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
 
-std::string progress_note(const LogRecord& record) {
-  std::ostringstream out;
-  out << "loss " << std::fixed << std::setprecision(4) << record.loss << "  lr " << std::scientific
-      << std::setprecision(2) << record.learning_rate << "  " << std::fixed << std::setprecision(0)
-      << record.tokens_per_second << " tokens/s";
-  return out.str();
-}
-
 std::string rows_of(const std::vector<PackedBatch>& batches) {
   std::set<int64_t> rows;
   for (const PackedBatch& batch : batches) rows.insert(batch.rows.begin(), batch.rows.end());
@@ -58,6 +50,7 @@ Trainer::Trainer(TrainerParts parts, const TrainerConfig& config)
       config_(config),
       steps_(*parts_.loader, config),
       runner_(*parts_.model, config, steps_.total()),
+      cost_(*parts_.model),
       state_(parts_.state),
       writer_(parts_.output_dir, config.save_total_limit) {
   if (runner_.optimizer().parameters().empty()) {
@@ -126,6 +119,7 @@ void Trainer::log_step(const StepResult& result, double seconds) {
   last_ = result;
   ++session_steps_;
   session_seconds_ += seconds;
+  session_tokens_ += result.tokens;
   ++window_steps_;
   window_seconds_ += seconds;
   window_.loss += result.loss;
@@ -142,6 +136,12 @@ void Trainer::log_step(const StepResult& result, double seconds) {
   record.learning_rate = result.learning_rate;
   record.epoch = epoch();
   record.tokens_per_second = static_cast<double>(record.tokens) / std::max(1e-9, window_seconds_);
+  record.throughput = static_cast<double>(session_tokens_) / std::max(1e-9, session_seconds_);
+  record.total_tokens = state_.tokens;
+  if (parts_.peak_flops > 0) {
+    record.mfu = record.flops / std::max(1e-9, window_seconds_) / parts_.peak_flops;
+  }
+  record.memory = device_memory(parts_.model->device());
   record.elapsed = session_seconds_;
   record.remaining = per_step * static_cast<double>(left);
   progress_->update(state_.step, progress_note(record));
@@ -175,6 +175,7 @@ void Trainer::take_step() {
   state_.supervised += result.supervised;
   state_.updates = runner_.optimizer().updates();
   state_.loss_scale = runner_.loss_scale();
+  window_.flops += cost_.flops(batches);
   log_step(result, seconds_since(start));
 }
 
@@ -253,7 +254,8 @@ void Trainer::save_now() {
 }
 
 TrainOutcome Trainer::run() {
-  log_ = std::make_unique<TrainLog>(parts_.output_dir / "trainer_log.jsonl", state_.step);
+  log_ = std::make_unique<TrainLog>(parts_.output_dir / "trainer_log.jsonl", state_.step,
+                                    config_.report_to == "tensorboard");
   progress_ = std::make_unique<Progress>("train", steps_.total(), "step");
   while (state_.step < steps_.total()) {
     if (should_stop()) {

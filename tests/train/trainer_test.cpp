@@ -145,7 +145,8 @@ TEST(Trainer, LogHasBothSetsOfNames) {
   ASSERT_EQ(lines.size(), 3u);  // steps 2, 4 and the last
   for (const char* key :
        {"step", "current_steps", "total_steps", "loss", "lr", "learning_rate", "grad_norm", "epoch",
-        "percentage", "elapsed_time", "remaining_time", "supervised_tokens", "tokens_per_second"}) {
+        "percentage", "elapsed_time", "remaining_time", "supervised_tokens", "tokens_per_second",
+        "throughput", "total_tokens", "memory"}) {
     EXPECT_TRUE(lines[0].contains(key)) << key;
   }
   EXPECT_EQ(lines[1]["step"], 4);

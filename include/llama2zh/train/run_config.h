@@ -57,6 +57,8 @@ struct TrainerConfig {
   bool gradient_checkpointing = false;
   int64_t head_chunk_rows = 1024;
   int64_t logging_steps = 1;
+  std::string report_to = "tensorboard";
+  double peak_tflops = 0;
   int64_t eval_steps = 0;
   int64_t save_steps = 0;
   int64_t save_total_limit = 0;
@@ -105,6 +107,14 @@ struct TrainerConfig {
                "Supervised tokens whose logits are in memory at once.", between(1, 1048576)),
         option("logging_steps", &TrainerConfig::logging_steps,
                "A line in trainer_log.jsonl every so many steps.", at_least(1)),
+        option("report_to", &TrainerConfig::report_to,
+               "Where the log's numbers go besides trainer_log.jsonl: tensorboard (event files in "
+               "output_dir/runs) or none.",
+               one_of({"tensorboard", "none"})),
+        option("peak_tflops", &TrainerConfig::peak_tflops,
+               "Peak of the device's matrix products in TFLOP/s, against which MFU is stated; 0: "
+               "measured at the start.",
+               at_least(0)),
         option("eval_steps", &TrainerConfig::eval_steps,
                "Evaluate the validation sets every so many steps and at the end; 0: at the end "
                "only.",

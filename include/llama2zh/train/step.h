@@ -25,8 +25,10 @@ struct StepResult {
   double grad_norm = 0;  // before clipping
   double learning_rate = 0;
   int64_t tokens = 0, supervised = 0;
-  bool skipped = false;  // not applied: fp16 overflow, or nothing was supervised
-  bool finite = true;    // false: loss or gradients are not numbers; not applied
+  double backward_seconds = 0;  // forward and backward of all micro-batches
+  double update_seconds = 0;    // norm, clipping, optimizer (a GPU may still be at work then)
+  bool skipped = false;         // not applied: fp16 overflow, or nothing was supervised
+  bool finite = true;           // false: loss or gradients are not numbers; not applied
 };
 
 // One optimizer step: forward and backward over its micro-batches, clipping, update.

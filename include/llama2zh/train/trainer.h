@@ -10,6 +10,7 @@
 #include "llama2zh/base/progress.h"
 #include "llama2zh/train/checkpoint.h"
 #include "llama2zh/train/checkpoint_writer.h"
+#include "llama2zh/train/cost.h"
 #include "llama2zh/train/evaluate.h"
 #include "llama2zh/train/plan.h"
 #include "llama2zh/train/run_history.h"
@@ -29,6 +30,7 @@ struct TrainerParts {
   WeightsSnapshot weights;           // of a checkpoint
   Manifest manifest;                 // of a checkpoint: tokenizer and base
   TrainingState state;               // run_id, config and identity of a new run
+  double peak_flops = 0;             // of the device a second, for the MFU; 0: not known
 };
 
 // Steps, log lines, evaluation, checkpoints. One thread; SIGINT and SIGTERM (base/signals.h) save
@@ -70,6 +72,7 @@ class Trainer {
   TrainerConfig config_;
   StepCount steps_;
   StepRunner runner_;
+  StepCost cost_;
   TrainingState state_;
   RunHistory history_;
   CheckpointWriter writer_;
@@ -78,7 +81,7 @@ class Trainer {
   LogRecord window_;  // sums since the last line
   int64_t window_steps_ = 0;
   double window_seconds_ = 0, session_seconds_ = 0;
-  int64_t session_steps_ = 0, evaluated_step_ = -1, saved_step_ = -1;
+  int64_t session_steps_ = 0, session_tokens_ = 0, evaluated_step_ = -1, saved_step_ = -1;
   std::optional<StepResult> last_;
   std::vector<EvalResult> evaluation_;
 };
