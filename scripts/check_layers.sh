@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks that the layers point down (docs/architecture.md): every #include of a layer's header must be one that the
-# table below allows, and base, config and tokenizer must not see torch. Usage: check_layers.sh [repository]
+# table below allows, and base, config, plot and tokenizer must not see torch. Usage: check_layers.sh [repository]
 set -euo pipefail
 cd "${1:-$(dirname "$0")/..}"
 
@@ -8,6 +8,7 @@ cd "${1:-$(dirname "$0")/..}"
 table="
 base:
 config: base
+plot: base
 tokenizer: base config
 formats: base
 kernels: base
@@ -19,10 +20,10 @@ train: base config tokenizer formats kernels nn data model distributed
 engine: base config tokenizer formats kernels nn model
 eval: base config tokenizer formats kernels nn data model engine
 serve: base config tokenizer formats kernels nn model engine
-commands: base config tokenizer formats kernels distributed nn data model train engine eval serve
+commands: base config tokenizer formats kernels distributed nn data model train engine eval serve plot
 app: base commands
 "
-torch_free=" base config tokenizer "
+torch_free=" base config plot tokenizer "
 
 folders=()
 for folder in src include/llama2zh; do

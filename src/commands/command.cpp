@@ -65,6 +65,7 @@ const std::vector<Command>& commands() {
        run_pretrain},
       {"sft", "Fine-tune on dialogues", run_sft},
       {"launch", "Start pretrain or sft on several devices or hosts and watch over it", run_launch},
+      {"plot", "Training and validation curves of runs as SVG or PNG", run_plot},
       {"merge", "Base + adapters -> a plain model folder", run_merge},
       {"convert", "Between Hugging Face, Meta and llama2.c layouts", run_convert},
       {"generate", "Answer one prompt", run_generate},
