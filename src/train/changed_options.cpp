@@ -40,6 +40,8 @@ const std::set<std::string>& free_options() {
                                               "train.logging_steps",
                                               "train.report_to",
                                               "train.peak_tflops",
+                                              "train.profile",
+                                              "train.profile_steps",
                                               "train.eval_steps",
                                               "train.save_steps",
                                               "train.save_total_limit",

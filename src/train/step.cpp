@@ -8,6 +8,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/record_function.h>
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
@@ -38,6 +39,7 @@ class StepClock {
 // `sequences` has to live until backward() is done: activation checkpointing attends again.
 at::Tensor batch_loss(const Llama& model, const PackedBatch& batch, PackedSequences& sequences,
                       const ForwardOptions& options, int64_t head_chunk_rows) {
+  RECORD_USER_SCOPE("forward");
   const at::Tensor hidden = model.forward(batch.ids.to(model.device()), sequences, options);
   return linear_cross_entropy(hidden, model.lm_head.weight, batch.labels.to(model.device()),
                               head_chunk_rows);
@@ -88,6 +90,7 @@ double StepRunner::backward(const std::vector<PackedBatch>& batches, int64_t sup
                              : 1.0 / static_cast<double>(batch.supervised * with_labels);
     PackedSequences sequences(batch.boundaries, model_->device());
     const at::Tensor loss = batch_loss(*model_, batch, sequences, options, config_.head_chunk_rows);
+    RECORD_USER_SCOPE("backward");
     (loss * (share * scale_.scale)).backward();
     total.add_(loss.detach().to(at::kDouble), share);
   }
@@ -108,6 +111,7 @@ StepResult StepRunner::run(int64_t step, const std::vector<PackedBatch>& batches
   StepClock clock;
   result.loss = backward(batches, result.supervised);
   result.backward_seconds = clock.lap();
+  RECORD_USER_SCOPE("update");
   result.grad_norm = optimizer_.gradient_norm() / scale_.scale;
   const bool overflow = scale_.dynamic && !std::isfinite(result.grad_norm);
   result.finite = std::isfinite(result.loss) && (overflow || std::isfinite(result.grad_norm));

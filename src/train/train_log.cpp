@@ -99,7 +99,8 @@ void TrainLog::write(const LogRecord& record) {
   if (record.mfu > 0) scalar("train/mfu", record.mfu);
 }
 
-void TrainLog::write(const EvalResult& result, int64_t step, int64_t total_steps, double epoch) {
+void TrainLog::write(const EvalResult& result, int64_t step, int64_t total_steps, double epoch,
+                     bool only_set) {
   ordered_json line = {{"step", step},
                        {"current_steps", step},
                        {"total_steps", total_steps},
@@ -114,7 +115,7 @@ void TrainLog::write(const EvalResult& result, int64_t step, int64_t total_steps
   }
   write_line(line);
   if (!events_) return;
-  const std::string prefix = result.name == "validation" ? "eval/" : cat("eval/", result.name, "_");
+  const std::string prefix = only_set ? "eval/" : cat("eval/", result.name, "_");
   events_->scalar(prefix + "loss", step, result.loss);
   events_->scalar(prefix + "runtime", step, result.seconds);
 }

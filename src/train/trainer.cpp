@@ -7,6 +7,8 @@
 // waits for it.
 #include "llama2zh/train/trainer.h"
 
+#include <ATen/record_function.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -24,7 +26,7 @@
 namespace llama2zh {
 namespace {
 
-constexpr int64_t kStepsForEstimate = 3;
+constexpr int64_t kStepsForEstimate = 3, kStepsBeforeProfile = 2;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -88,6 +90,7 @@ double Trainer::epoch() const {
 
 // The micro-batches of the next step; the cursor moves behind them.
 std::vector<PackedBatch> Trainer::next_batches() {
+  RECORD_USER_SCOPE("data");
   std::vector<PackedBatch> batches;
   const int64_t in_epoch = parts_.loader->batches(state_.epoch);
   while (static_cast<int64_t>(batches.size()) < config_.gradient_accumulation_steps &&
@@ -158,6 +161,7 @@ void Trainer::log_step(const StepResult& result, double seconds) {
 }
 
 void Trainer::take_step() {
+  RECORD_USER_SCOPE("step");
   const auto start = std::chrono::steady_clock::now();
   const TrainingState before = state_;
   const std::vector<PackedBatch> batches = next_batches();
@@ -185,7 +189,7 @@ void Trainer::evaluate() {
     const auto result = evaluate_loss(*parts_.model, set, config_.head_chunk_rows);
     if (!result) return;  // a stop was asked for: saving is more urgent
     results.push_back(*result);
-    log_->write(*result, state_.step, steps_.total(), epoch());
+    log_->write(*result, state_.step, steps_.total(), epoch(), parts_.validation.size() == 1);
     std::ostringstream text;
     text << "step " << state_.step << ": " << result->name << " loss " << std::fixed
          << std::setprecision(4) << result->loss << ", perplexity " << std::setprecision(2)
@@ -257,19 +261,29 @@ TrainOutcome Trainer::run() {
   log_ = std::make_unique<TrainLog>(parts_.output_dir / "trainer_log.jsonl", state_.step,
                                     config_.report_to == "tensorboard");
   progress_ = std::make_unique<Progress>("train", steps_.total(), "step");
+  if (config_.profile) {
+    const int64_t spare = steps_.total() - state_.step - config_.profile_steps;
+    profiler_ = std::make_unique<StepProfiler>(parts_.output_dir / "profile",
+                                               std::clamp<int64_t>(spare, 0, kStepsBeforeProfile),
+                                               config_.profile_steps, parts_.model->device());
+  }
   while (state_.step < steps_.total()) {
     if (should_stop()) {
       progress_->finish("stopped");
+      if (profiler_) profiler_->finish();
       if (state_.step > 0) save_now();
       return TrainOutcome::kStopped;
     }
+    if (profiler_) profiler_->before_step();
     take_step();
+    if (profiler_) profiler_->after_step();
     if (is_due(config_.eval_steps, state_.step)) evaluate();
     if (is_due(config_.save_steps, state_.step)) save_in_passing();
     note(writer_.poll());
   }
   note(writer_.wait());
   progress_->finish();
+  if (profiler_) profiler_->finish();
   if (evaluated_step_ != state_.step) evaluate();
   return TrainOutcome::kFinished;
 }

@@ -123,10 +123,9 @@ TEST(TrainLog, WritesHuggingFacesTags) {
     EvalResult result;
     result.loss = 2;
     result.tokens = 1;
-    result.name = "validation";
-    log.write(result, 3, 9, 0.5);
     result.name = "zh";
-    log.write(result, 3, 9, 0.5);
+    log.write(result, 3, 9, 0.5, /*only_set=*/true);
+    log.write(result, 3, 9, 0.5, /*only_set=*/false);
   }
   const fs::path runs = event_folder(folder.path(), 1);
   std::map<std::string, float> values;

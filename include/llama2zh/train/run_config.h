@@ -59,6 +59,8 @@ struct TrainerConfig {
   int64_t logging_steps = 1;
   std::string report_to = "tensorboard";
   double peak_tflops = 0;
+  bool profile = false;
+  int64_t profile_steps = 3;
   int64_t eval_steps = 0;
   int64_t save_steps = 0;
   int64_t save_total_limit = 0;
@@ -115,6 +117,11 @@ struct TrainerConfig {
                "Peak of the device's matrix products in TFLOP/s, against which MFU is stated; 0: "
                "measured at the start.",
                at_least(0)),
+        option("profile", &TrainerConfig::profile,
+               "Trace some steps, the first two left out: output_dir/profile/trace.json for "
+               "chrome://tracing or Perfetto, and the operators that took the most time."),
+        option("profile_steps", &TrainerConfig::profile_steps, "How many steps profile traces.",
+               between(1, 1000)),
         option("eval_steps", &TrainerConfig::eval_steps,
                "Evaluate the validation sets every so many steps and at the end; 0: at the end "
                "only.",

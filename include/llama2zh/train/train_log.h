@@ -39,16 +39,17 @@ std::string progress_note(const LogRecord& record);
 // on a GPU vram_allocated and vram_reserved: peaks in GiB) and ours (step, learning_rate, grad_norm,
 // tokens, supervised_tokens, tokens_per_second, mfu, memory: bytes now). Numbers that are not finite
 // are null. The same numbers go to TensorBoard (train/event_file.h) under Hugging Face's tags
-// (train/loss, train/grad_norm, train/learning_rate, train/epoch, eval/loss of the set that
-// validation_split held out, eval/NAME_loss of a file's set) and ours in the same manner. kIo if
-// one can't be written.
+// (train/loss, train/grad_norm, train/learning_rate, train/epoch, eval/loss of the only validation
+// set, eval/NAME_loss of one of several) and ours in the same manner. kIo if one can't be written.
 class TrainLog {
  public:
   // Goes on after the line of step `after_step`: lines of later steps are dropped, since they will
   // come again; 0 begins anew. Without `tensorboard` no events are written.
   TrainLog(const std::filesystem::path& file, int64_t after_step, bool tensorboard = false);
   void write(const LogRecord& record);
-  void write(const EvalResult& result, int64_t step, int64_t total_steps, double epoch);
+  // `only_set`: the run has no other validation set.
+  void write(const EvalResult& result, int64_t step, int64_t total_steps, double epoch,
+             bool only_set);
 
  private:
   void write_line(const ordered_json& line);

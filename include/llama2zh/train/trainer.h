@@ -15,6 +15,7 @@
 #include "llama2zh/train/plan.h"
 #include "llama2zh/train/run_history.h"
 #include "llama2zh/train/step.h"
+#include "llama2zh/train/step_profiler.h"
 #include "llama2zh/train/train_log.h"
 
 namespace llama2zh {
@@ -78,7 +79,8 @@ class Trainer {
   CheckpointWriter writer_;
   std::unique_ptr<TrainLog> log_;
   std::unique_ptr<Progress> progress_;
-  LogRecord window_;  // sums since the last line
+  std::unique_ptr<StepProfiler> profiler_;  // none: train.profile is off
+  LogRecord window_;                        // sums since the last line
   int64_t window_steps_ = 0;
   double window_seconds_ = 0, session_seconds_ = 0;
   int64_t session_steps_ = 0, session_tokens_ = 0, evaluated_step_ = -1, saved_step_ = -1;
