@@ -1,0 +1,122 @@
+// The launcher with real training of a tiny random model: stopped, killed and started again it ends with the weights of a run that nobody disturbed.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+#include "base/temp_folder.h"
+#include "commands/run_program.h"
+#include "commands/started_program.h"
+#include "llama2zh/base/file.h"
+
+namespace llama2zh {
+namespace {
+
+using ::testing::HasSubstr;
+
+class LaunchTraining : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TempFolder;
+    ::setenv("OMP_NUM_THREADS", "1", 1);  // threads of a model this small only wait for each other
+    std::ofstream text(*folder_ / "text.txt");
+    std::ifstream licence(std::string(std::getenv("LLAMA2ZH_SOURCE_DIR")) + "/LICENSE");
+    text << licence.rdbuf() << std::flush;
+    run({"train-tokenizer", "--input", "text.txt", "--vocab-size", "400", "--output", "t.model"});
+    run({"init-model", "--tokenizer", "t.model", "--hidden-size", "32", "--intermediate-size", "64",
+         "--num-hidden-layers", "2", "--num-attention-heads", "4", "--output", "base"});
+    run(launch_args("whole", {}));
+  }
+  static void TearDownTestSuite() {
+    delete folder_;
+    folder_ = nullptr;
+  }
+  static void run(const std::vector<std::string>& args) {
+    const ProgramResult result = run_program(folder_->path(), args);
+    ASSERT_EQ(result.exit_code, 0) << args[0] << ": " << result.err;
+  }
+  static std::vector<std::string> launch_args(const std::string& output,
+                                              const std::vector<std::string>& options,
+                                              const std::vector<std::string>& more = {}) {
+    std::vector<std::string> args = {"launch", "--nproc-per-node", "1"};
+    args.insert(args.end(), options.begin(), options.end());
+    args.insert(args.end(), {"--",
+                             "pretrain",
+                             "--model.path",
+                             "base",
+                             "--data.train_files",
+                             "text.txt",
+                             "--data.block_size",
+                             "64",
+                             "--lora.rank",
+                             "4",
+                             "--lora.dropout",
+                             "0.1",
+                             "--train.micro_batch_size",
+                             "1",
+                             "--train.max_steps",
+                             "60",
+                             "--train.save_steps",
+                             "5",
+                             "--train.learning_rate",
+                             "1e-2",
+                             "--output_dir",
+                             output});
+    args.insert(args.end(), more.begin(), more.end());
+    return args;
+  }
+  static std::string weights(const std::string& output) {
+    return text_of_file(*folder_ / output / "adapter_model.safetensors");
+  }
+  static bool has_checkpoint(const std::string& output) {
+    return fs::exists(*folder_ / output / "checkpoint-5" / "llama2zh_manifest.json");
+  }
+  static std::vector<pid_t> children_of(pid_t parent) {
+    const std::string number = std::to_string(parent);
+    std::istringstream list(text_of_file("/proc/" + number + "/task/" + number + "/children"));
+    std::vector<pid_t> children;
+    for (pid_t child = 0; list >> child;) children.push_back(child);
+    return children;
+  }
+
+  static TempFolder* folder_;
+};
+TempFolder* LaunchTraining::folder_ = nullptr;
+
+TEST_F(LaunchTraining, ARankThatIsKilledIsResumed) {
+  StartedProgram program(folder_->path(), launch_args("killed", {"--max-restarts", "1"}));
+  ASSERT_TRUE(wait_until([] { return has_checkpoint("killed"); })) << program.err();
+  const std::vector<pid_t> ranks = children_of(program.pid());
+  ASSERT_EQ(ranks.size(), 1U) << program.err();
+  ::kill(ranks.back(), SIGKILL);
+  EXPECT_EQ(program.wait(), 0) << program.err();
+  EXPECT_THAT(program.err(), HasSubstr("was killed by signal 9"));
+  EXPECT_THAT(program.err(), HasSubstr("resuming at step"));
+  EXPECT_EQ(weights("killed"), weights("whole"));
+}
+
+TEST_F(LaunchTraining, ASignalSavesAndResumeGoesOn) {
+  {
+    StartedProgram program(folder_->path(), launch_args("stopped", {}));
+    ASSERT_TRUE(wait_until([] { return has_checkpoint("stopped"); })) << program.err();
+    program.signal(SIGTERM);
+    EXPECT_EQ(program.wait(), 0) << program.err();
+    EXPECT_THAT(program.err(), HasSubstr("passed on to the ranks"));
+    EXPECT_THAT(program.err(), HasSubstr("stopped; go on"));
+    EXPECT_EQ(weights("stopped"), "");
+  }
+  run(launch_args("stopped", {}, {"--resume"}));
+  EXPECT_EQ(weights("stopped"), weights("whole"));
+}
+
+TEST_F(LaunchTraining, WithoutACheckpointItBeginsAgain) {
+  StartedProgram program(folder_->path(), launch_args("early", {"--max-restarts", "1"}));
+  ASSERT_TRUE(wait_until([&] { return !children_of(program.pid()).empty(); }));
+  ASSERT_TRUE(wait_until([&] { return fs::exists(*folder_ / "early"); }));
+  for (const pid_t rank : children_of(program.pid())) ::kill(rank, SIGKILL);
+  EXPECT_EQ(program.wait(), 0) << program.err();
+  EXPECT_EQ(weights("early"), weights("whole"));
+}
+
+}  // namespace
+}  // namespace llama2zh
