@@ -59,24 +59,25 @@ int64_t positive_number(std::string_view text) {
   return code == std::errc() && rest == end && value > 0 ? value : 0;
 }
 
-// Which processes share a host. srun with an MPI plugin sets PMI_* without the local numbers:
-// Slurm's own then say it.
+// srun with an MPI plugin (--mpi=pmi2) sets PMI_RANK and PMI_SIZE only. Its own variables say more.
+bool is_slurm_step(const GetEnvironment& get, const LauncherNames& names, int64_t size) {
+  return names.launcher == std::string("MPI") && text_of(get, names.local_rank).empty() &&
+         number_of(get, kSlurm.size, 1, kMostRanks).value_or(0) == size;
+}
+
+// Which processes share a host.
 void read_local_ranks(const GetEnvironment& get, const LauncherNames& names,
                       RankEnvironment& result) {
   const auto local = number_of(get, names.local_rank, 0, kMostRanks);
-  const std::string slurm_tasks = text_of(get, kSlurm.local_size);
-  const bool step_of_same_size =
-      number_of(get, kSlurm.size, 1, kMostRanks).value_or(0) == result.world_size;
-  if (names.launcher == std::string("Slurm") ||
-      (names.launcher == std::string("MPI") && !local && step_of_same_size)) {
+  if (result.launcher == kSlurm.launcher) {
+    const std::string tasks = text_of(get, names.local_size);
     const int64_t node = number_of(get, "SLURM_NODEID", 0, kMostRanks).value_or(0);
-    if (!slurm_tasks.empty()) result.local_world_size = slurm_tasks_on_node(slurm_tasks, node);
-    result.local_rank = number_of(get, kSlurm.local_rank, 0, kMostRanks).value_or(0);
+    result.local_world_size = tasks.empty() ? result.world_size : slurm_tasks_on_node(tasks, node);
   } else {
     result.local_world_size =
         number_of(get, names.local_size, 1, result.world_size).value_or(result.world_size);
-    result.local_rank = local.value_or(result.rank % result.local_world_size);
   }
+  result.local_rank = local.value_or(result.rank % result.local_world_size);
   if (result.local_rank >= result.local_world_size) {
     fail_usage(names.local_rank,
                cat(result.local_rank, " is not below the ", result.local_world_size,
@@ -176,8 +177,9 @@ RankEnvironment read_rank_environment(const GetEnvironment& get) {
     }
     result.rank = *rank;
     result.world_size = *size;
-    result.launcher = names.launcher;
-    read_local_ranks(get, names, result);
+    const LauncherNames& teller = is_slurm_step(get, names, *size) ? kSlurm : names;
+    result.launcher = teller.launcher;
+    read_local_ranks(get, teller, result);
     break;
   }
   if (result.launcher.empty()) {

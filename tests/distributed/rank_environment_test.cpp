@@ -25,7 +25,7 @@ std::string usage_error_of(const Variables& variables) {
   return error_text_of(ErrorKind::kUsage, [&] { read(variables); });
 }
 
-// What srun documents for task 5 of 6, two on each of gpu03, gpu04 and login.
+// What srun of Slurm 22.05 sets for task 5 of 6, two on each of gpu03, gpu04 and login.
 const Variables kSrunTask = {{"SLURM_JOB_ID", "734501"},
                              {"SLURM_STEP_ID", "0"},
                              {"SLURM_NTASKS", "6"},
@@ -136,13 +136,14 @@ TEST(RankEnvironment, WorldSizeExportedForSrunLeavesTheRankToSlurm) {
 }
 
 // srun --mpi=pmi2: PMI_RANK and PMI_SIZE, but no local numbers.
-TEST(RankEnvironment, PmiUnderSlurmTakesItsLocalNumbers) {
+TEST(RankEnvironment, PmiUnderSrunIsASlurmStep) {
   Variables variables = kSrunTask;
   variables["PMI_RANK"] = "5";
   variables["PMI_SIZE"] = "6";
-  variables["MASTER_ADDR"] = "gpu03";
   const RankEnvironment rank = read(variables);
-  EXPECT_EQ(rank.launcher, "MPI");
+  EXPECT_EQ(rank.launcher, "Slurm");
+  EXPECT_EQ(rank.rank, 5);
+  EXPECT_EQ(rank.master_addr, "gpu03");
   EXPECT_EQ(rank.local_rank, 1);
   EXPECT_EQ(rank.local_world_size, 2);
 }
