@@ -1,5 +1,6 @@
 // Reading a PEFT LoRA adapter folder: adapter_config.json and adapter_model.safetensors (or .bin).
-// PEFT saves "base_model.model." + module + ".lora_A.weight"; in memory, and in files of other
+// PEFT saves "base_model.model." + module + ".lora_A.weight" (DoRA also
+// ".lora_magnitude_vector", without ".weight"); in memory, and in files of other
 // savers, the adapter's name stands in between (".lora_A.default.weight"), and a fully trained
 // module is spelled ".weight", ".default.weight", ".modules_to_save.weight" or
 // ".modules_to_save.default.weight" (peft/utils/save_and_load.py). Everything is checked on the
@@ -8,6 +9,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <system_error>
 
 #include "formats/dtype.h"
@@ -21,7 +23,7 @@ namespace llama2zh {
 namespace {
 
 struct PeftName {
-  enum class Kind { kA, kB, kFull, kOriginal };
+  enum class Kind { kA, kB, kMagnitude, kFull, kOriginal };
   Kind kind = Kind::kFull;
   std::string module;
 };
@@ -44,6 +46,15 @@ bool is_weight_tail(const std::vector<std::string>& parts, size_t first) {
   fail_format(source.describe(), cat("tensor \"", name, "\" ", problem), remedy);
 }
 
+// What a component of a name says about the tensor.
+std::optional<PeftName::Kind> peft_kind(const std::string& part) {
+  if (part == "lora_A") return PeftName::Kind::kA;
+  if (part == "lora_B") return PeftName::Kind::kB;
+  if (part == "lora_magnitude_vector") return PeftName::Kind::kMagnitude;
+  if (part == "modules_to_save") return PeftName::Kind::kFull;
+  return std::nullopt;
+}
+
 PeftName parse_peft_name(const TensorSource& source, const std::string& name) {
   if (name.size() > kMaxPeftTensorName) {
     fail_format(source.describe(), cat("a tensor's name has ", name.size(), " characters"));
@@ -58,19 +69,9 @@ PeftName parse_peft_name(const TensorSource& source, const std::string& name) {
       fail_peft_tensor(source, name, "is LoRA on an embedding, which is not supported",
                        "train the embedding itself: list embed_tokens in modules_to_save");
     }
-    if (part.starts_with("lora_magnitude_vector")) {
-      fail_peft_tensor(source, name, "belongs to DoRA, which is not supported",
-                       "merge the adapter into its base with PEFT and use the merged model");
-    }
     if (part == "original_module") return {PeftName::Kind::kOriginal, join_first(parts, i)};
-    const bool is_a = part == "lora_A";
-    if ((is_a || part == "lora_B" || part == "modules_to_save") && i > 0 &&
-        is_weight_tail(parts, i + 1)) {
-      const auto kind = is_a               ? PeftName::Kind::kA
-                        : part == "lora_B" ? PeftName::Kind::kB
-                                           : PeftName::Kind::kFull;
-      return {kind, join_first(parts, i)};
-    }
+    const std::optional<PeftName::Kind> kind = peft_kind(part);
+    if (kind && i > 0 && is_weight_tail(parts, i + 1)) return {*kind, join_first(parts, i)};
   }
   if (parts.size() >= 2 && parts.back() == "weight") {
     const bool named = parts.size() >= 3 && parts[parts.size() - 2] == "default";
@@ -85,6 +86,7 @@ struct PeftIndex {
   struct Pair {
     const TensorInfo* a = nullptr;
     const TensorInfo* b = nullptr;
+    const TensorInfo* magnitude = nullptr;
   };
   std::map<std::string, Pair> lora;
   std::map<std::string, const TensorInfo*> full;  // by module, without ".weight"
@@ -124,6 +126,9 @@ PeftIndex index_peft_tensors(const TensorSource& source) {
       case PeftName::Kind::kB:
         put_once(source, index.lora[name.module].b, info);
         break;
+      case PeftName::Kind::kMagnitude:
+        put_once(source, index.lora[name.module].magnitude, info);
+        break;
       default:
         put_once(source, index.full[name.module], info);
     }
@@ -138,7 +143,7 @@ PeftIndex index_peft_tensors(const TensorSource& source) {
 void check_peft_pair(const TensorSource& source, const PeftRules& rules, const std::string& module,
                      const PeftIndex::Pair& pair) {
   if (!pair.a || !pair.b) {
-    const TensorInfo& present = pair.a ? *pair.a : *pair.b;
+    const TensorInfo& present = pair.a ? *pair.a : pair.b ? *pair.b : *pair.magnitude;
     fail_peft_tensor(
         source, present.name,
         cat("has no partner: lora_", pair.a ? "B" : "A", " of ", module, " is missing"));
@@ -159,6 +164,31 @@ void check_peft_pair(const TensorSource& source, const PeftRules& rules, const s
                      cat("has rank ", pair.a->shape[0], ", but ", kPeftConfigName, " says ", rank),
                      "the two files belong to different adapters");
   }
+}
+
+void check_peft_magnitude(const TensorSource& source, const PeftConfig& config,
+                          const std::string& module, const PeftIndex::Pair& pair) {
+  if (config.use_dora && !pair.magnitude) {
+    fail_peft_tensor(source, pair.a->name,
+                     cat("has no lora_magnitude_vector, but ", kPeftConfigName, " says use_dora"),
+                     "the adapter is incomplete: save it again");
+  }
+  if (!pair.magnitude) return;
+  if (!config.use_dora) {
+    fail_peft_tensor(source, pair.magnitude->name,
+                     cat("belongs to DoRA, but use_dora of ", kPeftConfigName, " is not set"));
+  }
+  if (pair.magnitude->numel() != pair.b->shape[0]) {
+    fail_peft_tensor(source, pair.magnitude->name,
+                     cat("has shape ", shape_text(pair.magnitude->shape), ", expected [",
+                         pair.b->shape[0], "] for ", module));
+  }
+}
+
+LoraPair load_peft_pair(const TensorSource& source, const PeftIndex::Pair& pair, double scaling) {
+  LoraPair loaded{source.load(pair.a->name), source.load(pair.b->name), scaling};
+  if (pair.magnitude) loaded.magnitude = source.load(pair.magnitude->name).reshape({-1});
+  return loaded;
 }
 
 // PEFT saves embeddings on its own accord when the vocabulary has grown; anything else that is
@@ -217,12 +247,14 @@ PeftAdapter read_peft_adapter(const std::filesystem::path& folder) {
   const std::unique_ptr<TensorSource> source = open_peft_weights(folder);
   const PeftRules rules(adapter.config, (folder / kPeftConfigName).string());
   const PeftIndex index = index_peft_tensors(*source);
-  for (const auto& [module, pair] : index.lora) check_peft_pair(*source, rules, module, pair);
+  for (const auto& [module, pair] : index.lora) {
+    check_peft_pair(*source, rules, module, pair);
+    check_peft_magnitude(*source, adapter.config, module, pair);
+  }
   check_peft_full(*source, adapter.config, rules, index);
 
   for (const auto& [module, pair] : index.lora) {
-    adapter.lora[module] = {source->load(pair.a->name), source->load(pair.b->name),
-                            rules.scaling_of(module)};
+    adapter.lora[module] = load_peft_pair(*source, pair, rules.scaling_of(module));
   }
   for (const auto& [module, info] : index.full) {
     adapter.full[module + ".weight"] = source->load(info->name);

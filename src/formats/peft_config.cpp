@@ -15,6 +15,8 @@ namespace llama2zh {
 
 namespace {
 
+// PEFT's way to say that no module gets LoRA (peft/utils/constants.py).
+constexpr const char* kNoTargets = "dummy-target-modules";
 constexpr int64_t kMaxPeftRank = 65536;
 constexpr size_t kMaxPeftNames = 4096;
 constexpr size_t kMaxPeftPatterns = 256;
@@ -123,9 +125,9 @@ bool is_unset(const ordered_json& value) {
 bool is_harmless_peft_key(std::string_view key) {
   static constexpr std::string_view kKeys[] = {
       "peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "lora_dropout",
-      "target_modules", "modules_to_save", "bias", "fan_in_fan_out", "use_rslora", "rank_pattern",
-      "alpha_pattern", "init_lora_weights", "exclude_modules", "layers_to_transform",
-      "layers_pattern",
+      "target_modules", "modules_to_save", "bias", "fan_in_fan_out", "use_rslora", "use_dora",
+      "rank_pattern", "alpha_pattern", "init_lora_weights", "exclude_modules",
+      "layers_to_transform", "layers_pattern",
       // Only about where the adapter came from or how it is run.
       "auto_mapping", "revision", "inference_mode", "peft_version", "runtime_config",
       // Defaults that are not null but do nothing by themselves.
@@ -171,6 +173,8 @@ void read_peft_targets(const PeftConfigReader& reader, PeftConfig& config) {
   const ordered_json* target = reader.get("target_modules");
   if (!target) {
     config.target_modules = {"q_proj", "v_proj"};  // PEFT's choice for model_type "llama"
+  } else if (*target == kNoTargets) {
+    config.target_modules.clear();
   } else if (target->is_string()) {
     const std::string text = target->get<std::string>();
     std::string lower = text;
@@ -288,6 +292,7 @@ PeftConfig read_peft_config(const std::filesystem::path& folder) {
     }
   }
   config.use_rslora = reader.boolean("use_rslora");
+  config.use_dora = reader.boolean("use_dora");
   config.fan_in_fan_out = reader.boolean("fan_in_fan_out");
   read_peft_targets(reader, config);
   if (const ordered_json* value = reader.get("modules_to_save")) {
@@ -316,7 +321,9 @@ ordered_json peft_config_json(const PeftConfig& config) {
   out["r"] = config.rank;
   out["lora_alpha"] = number_json(config.alpha);
   out["lora_dropout"] = config.dropout;
-  if (config.target_is_regex && config.target_modules.size() == 1) {
+  if (config.target_modules.empty()) {
+    out["target_modules"] = kNoTargets;
+  } else if (config.target_is_regex && config.target_modules.size() == 1) {
     out["target_modules"] = config.target_modules.front();
   } else {
     out["target_modules"] = config.target_modules;
@@ -327,6 +334,7 @@ ordered_json peft_config_json(const PeftConfig& config) {
   out["fan_in_fan_out"] = config.fan_in_fan_out;
   out["inference_mode"] = true;
   if (config.use_rslora) out["use_rslora"] = true;
+  if (config.use_dora) out["use_dora"] = true;
   for (const auto& [pattern, value] : config.rank_pattern) out["rank_pattern"][pattern] = value;
   for (const auto& [pattern, value] : config.alpha_pattern) {
     out["alpha_pattern"][pattern] = number_json(value);

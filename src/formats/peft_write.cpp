@@ -35,6 +35,19 @@ void check_written_tensor(const std::string& where, const std::string& name,
   }
 }
 
+void check_written_magnitude(const std::string& where, bool use_dora, const std::string& module,
+                             const LoraPair& pair) {
+  if (pair.magnitude.defined() != use_dora) {
+    fail_data(where, cat(module, use_dora ? " has no magnitude vector, but the config says use_dora"
+                                          : " has a magnitude vector, but not use_dora"));
+  }
+  if (!use_dora) return;
+  check_written_tensor(where, module + ".lora_magnitude_vector", pair.magnitude);
+  if (pair.magnitude.dim() != 1 || pair.magnitude.size(0) != pair.b.size(0)) {
+    fail_data(where, cat(module, ": expected a lora_magnitude_vector [out]"));
+  }
+}
+
 void check_written_pair(const std::string& where, const PeftRules& rules, const std::string& module,
                         const LoraPair& pair) {
   check_written_tensor(where, module + ".lora_A", pair.a);
@@ -72,6 +85,7 @@ void check_written_adapter(const std::string& where, const PeftAdapter& adapter,
   bool all_zero = true;
   for (const auto& [module, pair] : adapter.lora) {
     check_written_pair(where, rules, module, pair);
+    check_written_magnitude(where, adapter.config.use_dora, module, pair);
     all_zero = all_zero && !pair.b.any().item<bool>();
   }
   for (const auto& [name, tensor] : adapter.full) check_written_full(where, rules, name, tensor);
@@ -94,7 +108,8 @@ std::string peft_model_card(const PeftAdapter& adapter) {
       << "| | |\n|---|---|\n"
       << "| rank | " << config.rank << " |\n"
       << "| alpha | " << config.alpha << " |\n"
-      << "| adapted modules | " << adapter.lora.size() << " |\n";
+      << (config.use_dora ? "| DoRA | magnitude vectors |\n" : "") << "| adapted modules | "
+      << adapter.lora.size() << " |\n";
   for (const auto& [name, tensor] : adapter.full) {
     out << "| trained in full | `" << name << "`, " << tensor.size(0) << " rows |\n";
   }
@@ -124,6 +139,8 @@ void verify_written_adapter(const std::filesystem::path& folder, const PeftAdapt
     if (it == found.lora.end()) fail_io(where, cat(module, " is missing after writing"));
     compare_written(where, module + ".lora_A", pair.a, it->second.a);
     compare_written(where, module + ".lora_B", pair.b, it->second.b);
+    if (!pair.magnitude.defined()) continue;
+    compare_written(where, module + ".lora_magnitude_vector", pair.magnitude, it->second.magnitude);
   }
   for (const auto& [name, tensor] : adapter.full) {
     const auto it = found.full.find(name);
@@ -142,6 +159,8 @@ void write_peft_adapter(const std::filesystem::path& folder, const PeftAdapter& 
   for (const auto& [module, pair] : adapter.lora) {
     tensors.emplace_back(cat(kPeftPrefix, module, ".lora_A.weight"), pair.a);
     tensors.emplace_back(cat(kPeftPrefix, module, ".lora_B.weight"), pair.b);
+    if (!pair.magnitude.defined()) continue;
+    tensors.emplace_back(cat(kPeftPrefix, module, ".lora_magnitude_vector"), pair.magnitude);
   }
   for (const auto& [name, tensor] : adapter.full) tensors.emplace_back(kPeftPrefix + name, tensor);
   write_safetensors(folder / kPeftWeightsName, tensors);

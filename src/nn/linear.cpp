@@ -1,20 +1,48 @@
 // A linear layer with an optional low-rank update (Hu et al. 2021). The masters of A and B are cast
 // to the product's type, as PyTorch's autocast does; scaling is applied to the narrow [.., r] intermediate.
+// DoRA (Liu et al. 2024) with g = m / n as PEFT computes it; dropout(x) = d also reaches the base's
+// share of the change: y = W x + (g - 1) W d + g scaling B A d.
 #include "llama2zh/nn/linear.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/dropout.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
 
 #include "llama2zh/kernels/product.h"
 #include "nn/lora_product.h"
 
 namespace llama2zh {
 
+at::Tensor row_squares(const at::Tensor& weight) {
+  constexpr int64_t kRowsAtOnce = 256;  // only these exist in fp32
+  const at::NoGradGuard no_grad;
+  at::Tensor result = at::empty({weight.size(0)}, weight.options().dtype(at::kFloat));
+  for (int64_t begin = 0; begin < weight.size(0); begin += kRowsAtOnce) {
+    const int64_t rows = std::min(kRowsAtOnce, weight.size(0) - begin);
+    const at::Tensor block = weight.narrow(0, begin, rows).to(at::kFloat);
+    result.narrow(0, begin, rows).copy_(block.square().sum(1));
+  }
+  return result;
+}
+
+at::Tensor dora_weight_norm(const at::Tensor& weight, const Lora& lora) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor a = lora.a.to(at::kFloat), b = lora.b.to(at::kFloat);
+  const at::Tensor cross = linear_product(a, weight).t();  // [out, r]
+  const at::Tensor update = b.mm(a.mm(a.t()));             // [out, r]
+  const at::Tensor both = (cross * 2 + update * lora.scaling).mul_(b).sum(1);
+  return (lora.base_squares + both * lora.scaling).clamp_min_(0).sqrt_();
+}
+
 at::Tensor Linear::forward(const at::Tensor& x, bool training) const {
   const at::Tensor input = x.to(product_type(x));
-  if (lora && input.is_cpu() && !weight.requires_grad()) {
+  const bool dora = lora && lora->magnitude.defined();
+  if (lora && !dora && input.is_cpu() && !weight.requires_grad()) {
     std::vector<int64_t> shape = x.sizes().vec();
     shape.back() = weight.size(0);
     return lora_product(input.reshape({-1, input.size(-1)}), weight, *lora,
@@ -22,15 +50,23 @@ at::Tensor Linear::forward(const at::Tensor& x, bool training) const {
         .view(shape)
         .to(x.scalar_type());
   }
-  const at::Tensor y = linear_product(input, weight);
-  if (!lora) return y.to(x.scalar_type());
-  const at::Tensor branch =
-      training && lora->dropout > 0 ? at::dropout(input, lora->dropout, /*train=*/true) : input;
+  const at::Tensor base = linear_product(input, weight);
+  if (!lora) return base.to(x.scalar_type());
+  const bool drops = training && lora->dropout > 0;
+  const at::Tensor branch = drops ? at::dropout(input, lora->dropout, /*train=*/true) : input;
   const at::ScalarType type = input.scalar_type();
   const at::Tensor low = at::linear(branch, lora->a.to(type)) * lora->scaling;
-  return at::addmm(y.view({-1, y.size(-1)}), low.view({-1, low.size(-1)}), lora->b.to(type).t())
-      .view(y.sizes())
-      .to(x.scalar_type());
+  const at::Tensor onto = dora && drops ? linear_product(branch, weight) : base;
+  at::Tensor y =
+      at::addmm(onto.view({-1, base.size(-1)}), low.view({-1, low.size(-1)}), lora->b.to(type).t())
+          .view(base.sizes());
+  if (dora) {
+    const at::Tensor& fixed = lora->weight_norm;
+    const at::Tensor norm = fixed.defined() ? fixed : dora_weight_norm(weight, *lora);
+    y = y * (lora->magnitude / norm).to(type);
+    if (drops) y = base + y - onto;
+  }
+  return y.to(x.scalar_type());
 }
 
 }  // namespace llama2zh

@@ -32,7 +32,6 @@ TEST(PeftConfigFile, DefaultsOfAbsentKeys) {
 
 TEST(PeftConfigFile, KeysThatChangeTheMathematicsAreRefused) {
   const std::vector<std::pair<std::string, ordered_json>> set = {
-      {"use_dora", true},
       {"layer_replication", {{0, 4}, {2, 5}}},
       {"trainable_token_indices", {1, 2}},
       {"target_parameters", {"mlp.weight"}},

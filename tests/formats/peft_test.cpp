@@ -1,6 +1,7 @@
 // Reading PEFT adapter folders: every spelling of names, broken files.
 #include "llama2zh/formats/peft.h"
 
+#include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 
@@ -103,6 +104,30 @@ TEST(PeftRead, BrokenFiles) {
   refuse(with("base_model.model.model.norm.weight", at::ones({8})), "modules_to_save");
   refuse(with("base_model.model.score.bias", at::ones({8})), "neither a LoRA matrix");
   refuse(with(q + ".lora_A" + std::string(1000, '.') + "weight", v.qa), "characters");
+}
+
+TEST(PeftRead, DoraMagnitudes) {
+  const Values v;
+  ordered_json config = short_config();
+  config["use_dora"] = true;
+  PeftFolder folder(config);
+  const auto with_magnitudes = [&](const std::string& tail, const at::Tensor& of_q) {
+    Named tensors = usual(v);
+    tensors.emplace_back(std::string(kPrefix) + kQ + ".lora_magnitude_vector" + tail, of_q);
+    tensors.emplace_back(std::string(kPrefix) + kUp + ".lora_magnitude_vector" + tail,
+                         at::ones({10}));
+    return tensors;
+  };
+  for (const char* tail : {".weight", "", ".default.weight"}) {
+    folder.set_tensors(with_magnitudes(tail, at::full({6}, 2.5)));
+    const PeftAdapter adapter = folder.read();
+    EXPECT_TRUE(adapter.config.use_dora);
+    EXPECT_TRUE(at::equal(adapter.lora.at(kQ).magnitude, at::full({6}, 2.5))) << tail;
+  }
+  folder.set_tensors(with_magnitudes(".weight", at::ones({7})));
+  expect_error(ErrorKind::kFormat, "expected [6]", [&] { folder.read(); });
+  folder.set_tensors(usual(v));
+  expect_error(ErrorKind::kFormat, "no lora_magnitude_vector", [&] { folder.read(); });
 }
 
 TEST(PeftRead, EmptyBinOfABrokenSaver) {

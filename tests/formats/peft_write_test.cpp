@@ -60,6 +60,38 @@ TEST(PeftWrite, ReadsBackAndHasPeftsNamesAndTypes) {
   EXPECT_THAT(text, testing::HasSubstr("12 rows"));
 }
 
+TEST(PeftWrite, DoraMagnitudesAndTheirAbsence) {
+  TempFolder folder;
+  PeftAdapter adapter = sample_adapter();
+  adapter.config.use_dora = true;
+  expect_error(ErrorKind::kData, "no magnitude vector",
+               [&] { write_peft_adapter(folder.path(), adapter, true); });
+  adapter.lora[kQ].magnitude = at::full({6}, 2.5);
+  adapter.lora[kUp].magnitude = at::full({10}, 0.5);
+  write_peft_adapter(folder.path(), adapter, true);
+  const PeftAdapter back = read_peft_adapter(folder.path());
+  EXPECT_TRUE(at::equal(back.lora.at(kQ).magnitude, adapter.lora[kQ].magnitude));
+  const auto file = open_safetensors(folder / "adapter_model.safetensors");
+  EXPECT_NE(file->find("base_model.model.model.layers.0.self_attn.q_proj"
+                       ".lora_magnitude_vector"),
+            nullptr);
+  adapter.config.use_dora = false;
+  expect_error(ErrorKind::kData, "not use_dora",
+               [&] { write_peft_adapter(folder.path(), adapter, true); });
+}
+
+// PEFT refuses an empty list of targets and has a name for "none".
+TEST(PeftWrite, NoTargetsAtAll) {
+  TempFolder folder;
+  PeftAdapter adapter = sample_adapter();
+  adapter.config.target_modules.clear();
+  adapter.lora.clear();
+  write_peft_adapter(folder.path(), adapter, true);
+  EXPECT_EQ(read_ordered_json_file(folder / "adapter_config.json")["target_modules"],
+            "dummy-target-modules");
+  EXPECT_TRUE(read_peft_config(folder.path()).target_modules.empty());
+}
+
 TEST(PeftWrite, KeepsEveryRuleOfTheConfig) {
   TempFolder folder;
   PeftAdapter adapter = sample_adapter();

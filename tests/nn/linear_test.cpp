@@ -2,9 +2,13 @@
 
 #include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/dropout.h>
+#include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/rand.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
 
 #include "kernels/tensor_checks.h"
 #include "llama2zh/kernels/dropout.h"
@@ -102,6 +106,62 @@ TEST(Linear, MastersAreCastToTheActivationsType) {
   EXPECT_LT(testing::relative_difference(half, exact), 0.03);
   half.sum().backward();
   EXPECT_EQ(linear.lora->a.grad().scalar_type(), at::kFloat);
+}
+
+Linear random_dora(double dropout = 0) {
+  Linear linear = random_linear(dropout);
+  linear.lora->magnitude = at::rand({6}).add_(0.5).requires_grad_(true);
+  linear.lora->base_squares = row_squares(linear.weight);
+  return linear;
+}
+
+// W + s B A with rows of length m, formed whole; the lengths do not carry gradients.
+at::Tensor dora_weight(const Linear& linear) {
+  const at::Tensor sum =
+      linear.weight + at::matmul(linear.lora->b, linear.lora->a) * linear.lora->scaling;
+  const at::Tensor norm = at::linalg_vector_norm(sum.detach(), 2, at::IntArrayRef{1});
+  return sum * (linear.lora->magnitude / norm).unsqueeze(1);
+}
+
+TEST(Dora, EqualsTheWholeMatrixWithGradients) {
+  const Linear linear = random_dora();
+  const at::Tensor x = at::randn({4, 10}), y_grad = at::randn({4, 6});
+  std::vector<at::Tensor> grads;
+  for (const bool whole : {true, false}) {
+    const at::Tensor y = whole ? at::matmul(x, dora_weight(linear).t()) : linear.forward(x, true);
+    (y * y_grad).sum().backward();
+    grads.push_back(y.detach());
+    for (const at::Tensor& t : {linear.lora->a, linear.lora->b, linear.lora->magnitude}) {
+      grads.push_back(t.grad());
+      t.mutable_grad().reset();
+    }
+  }
+  for (size_t i = 0; i < 4; ++i) EXPECT_LT(max_difference(grads[i], grads[i + 4]), 1e-4) << i;
+}
+
+TEST(Dora, TheLengthsOfTheBaseChangeNothing) {
+  Linear linear = random_dora();
+  linear.lora->b = at::zeros({6, 3});
+  const at::Tensor norm = dora_weight_norm(linear.weight, *linear.lora);
+  linear.lora->magnitude = norm;
+  const at::Tensor x = at::randn({4, 10});
+  EXPECT_LT(max_difference(linear.forward(x, true), at::matmul(x, linear.weight.t())), 1e-5);
+  linear.lora->weight_norm = norm * 2;  // as known for good: it is believed
+  EXPECT_LT(max_difference(linear.forward(x, false), at::matmul(x, linear.weight.t()) / 2), 1e-5);
+}
+
+// PEFT drops the input of the base's share of the change too: y = W x + (g - 1) W d + g s B A d.
+TEST(Dora, DropoutReachesTheWholeChange) {
+  const Linear linear = random_dora(0.5);
+  const at::Tensor x = at::randn({4, 10});
+  at::manual_seed(1);
+  const at::Tensor dropped = at::dropout(x, 0.5, true);
+  at::manual_seed(1);
+  const at::Tensor y = linear.forward(x, true);
+  const at::Tensor base = linear.weight;
+  const at::Tensor expected =
+      at::matmul(x, base.t()) + at::matmul(dropped, (dora_weight(linear) - base).t());
+  EXPECT_LT(max_difference(y, expected), 1e-4);
 }
 
 }  // namespace

@@ -15,7 +15,7 @@
 namespace llama2zh {
 
 // adapter_config.json of PEFT, as far as its LoRA changes the mathematics. Keys that do and that we
-// do not support (use_dora, layer_replication, ...) are refused when set; the rest is ignored.
+// do not support (layer_replication, lora_bias, ...) are refused when set; the rest is ignored.
 // `module` below is a module's path in the model: "model.layers.0.self_attn.q_proj".
 struct PeftConfig {
   std::string base_model;  // base_model_name_or_path
@@ -23,6 +23,7 @@ struct PeftConfig {
   double alpha = 8;
   double dropout = 0;
   bool use_rslora = false;
+  bool use_dora = false;
   bool fan_in_fan_out = false;  // carried only: PEFT itself takes it as false on a Linear
   // Names ("q_proj"), or one regex when target_is_regex; "all-linear" is expanded.
   std::vector<std::string> target_modules;
@@ -45,20 +46,22 @@ struct PeftConfig {
 PeftConfig read_peft_config(const std::filesystem::path& folder);
 
 // One adapter folder. Names are normalised to the model's own:
-// lora["model.layers.0.self_attn.q_proj"] = {A [r,in], B [out,r]},
+// lora["model.layers.0.self_attn.q_proj"] = {A [r,in], B [out,r], DoRA's magnitude [out]},
 // full["model.embed_tokens.weight"], full["lm_head.weight"]; all of PEFT's spellings (".default.",
 // ".modules_to_save.", base_model.model. prefix, .bin) are accepted.
 struct LoraPair {
   at::Tensor a;  // [r, in]
   at::Tensor b;  // [out, r]
   double scaling = 1;
+  at::Tensor magnitude = {};  // [out] with use_dora, else undefined
 };
 struct PeftAdapter {
   PeftConfig config;
   std::map<std::string, LoraPair> lora;
   std::map<std::string, at::Tensor> full;
 };
-// Tensors are on the CPU and may be memory-mapped (read-only). kFormat for a LoRA A without its B,
+// Tensors are on the CPU and may be memory-mapped (read-only). kFormat for a LoRA A without its B, a
+// DoRA adapter without magnitudes,
 // ranks that disagree with the config, empty tensors (the 443-byte adapters that broken savers
 // leave), no tensors at all, tensors that the config does not account for.
 PeftAdapter read_peft_adapter(const std::filesystem::path& folder);

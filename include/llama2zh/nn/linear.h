@@ -13,11 +13,24 @@ struct Lora {
   at::Tensor b;  // [out, r]
   double scaling = 1;
   double dropout = 0;  // on the branch's input, in training only
+  // DoRA's m, [out] fp32: row i of W + scaling B A is scaled to the length m[i]. Undefined: LoRA.
+  at::Tensor magnitude = {};
+  at::Tensor base_squares = {};  // [out] fp32, row_squares(W); with magnitude
+  // Lengths of the rows of W + scaling B A where they are known for good, [out] fp32; undefined:
+  // computed in every forward pass, as training must.
+  at::Tensor weight_norm = {};
 };
 
-// y = x W^T (+ scaling * (dropout(x) A^T) B^T), without bias. The weight may be frozen (any float
-// type, possibly memory-mapped) or trained (an fp32 master); it is cast to x's type when they
-// differ. x [..., in] -> [..., out] in x's type.
+// Sums of the squares of a matrix's rows, in fp32: [out, in] -> [out].
+at::Tensor row_squares(const at::Tensor& weight);
+// Lengths of the rows of weight + scaling B A, [out] fp32, without gradient. The sum is never
+// formed: |w + s b A|^2 = |w|^2 + 2 s b (A w) + s^2 b (A A^T) b^T.
+at::Tensor dora_weight_norm(const at::Tensor& weight, const Lora& lora);
+
+// y = x W^T (+ scaling * (dropout(x) A^T) B^T), without bias; with a magnitude m
+// y = m / n (W x + scaling B A x), n the row lengths above, through which no gradient flows. The
+// weight may be frozen (any float type, possibly memory-mapped) or trained (an fp32 master); it is
+// cast to x's type when they differ. x [..., in] -> [..., out] in x's type.
 class Linear {
  public:
   at::Tensor weight;  // [out, in]
