@@ -2,7 +2,12 @@
 // parts.
 #include "llama2zh/model/llama.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/repeat_interleave.h>
 
 #include <array>
 #include <utility>
@@ -46,9 +51,26 @@ std::vector<at::Tensor> layer_parameters(const DecoderLayer& layer) {
   std::vector<at::Tensor> out{layer.input_layernorm, layer.post_attention_layernorm};
   for (const auto& [name, linear] : projections(layer)) {
     out.push_back(linear->weight);
-    if (linear->lora) out.insert(out.end(), {linear->lora->a, linear->lora->b});
+    if (!linear->lora) continue;
+    out.insert(out.end(), {linear->lora->a, linear->lora->b});
+    if (linear->lora->magnitude.defined()) out.push_back(linear->lora->magnitude);
   }
   return out;
+}
+
+// The length of each token's own sequence, [T] int64; positions restart at 0 with every sequence.
+at::Tensor sequence_lengths(const at::Tensor& positions) {
+  const at::Tensor starts = positions.eq(0).nonzero().squeeze(1);
+  const at::Tensor end = at::full({1}, positions.size(0), positions.options());
+  const at::Tensor lengths = at::cat({starts.narrow(0, 1, starts.size(0) - 1), end}) - starts;
+  return at::repeat_interleave(lengths, lengths);
+}
+
+at::Tensor neftune_noise(const at::Tensor& x, const at::Tensor& positions, double alpha) {
+  const at::Tensor elements = sequence_lengths(positions).to(at::kFloat) * x.size(1);
+  const at::Tensor bound = (alpha / elements.sqrt()).unsqueeze(1);  // [T, 1]
+  const at::Tensor noise = at::rand(x.sizes(), x.options().dtype(at::kFloat)).mul_(2).sub_(1);
+  return (noise * bound).to(x.scalar_type());
 }
 
 bool has_dropout(const DecoderLayer& layer) {
@@ -84,7 +106,10 @@ at::Tensor Llama::forward(const at::Tensor& ids, AttentionContext& context,
   const auto [cos, sin] = rotary_.at_positions(context.positions());
   const RotaryTables rotary{cos, sin};
   const LayerShape shape = config.layer_shape();
-  at::Tensor x = at::embedding(embed_tokens, ids).to(compute_dtype_);  // [T, H]
+  at::Tensor x = embed(ids);  // [T, H]
+  if (options.training && options.neftune_noise_alpha > 0) {
+    x = x + neftune_noise(x, context.positions(), options.neftune_noise_alpha);
+  }
   for (size_t i = 0; i < layers.size(); ++i) {
     const auto index = static_cast<int64_t>(i);
     x = options.activation_checkpointing
@@ -94,9 +119,27 @@ at::Tensor Llama::forward(const at::Tensor& ids, AttentionContext& context,
   return rms_norm(x, norm, config.rms_norm_eps);
 }
 
+at::Tensor Llama::embed(const at::Tensor& ids) const {
+  const at::Tensor x = at::embedding(embed_tokens, ids).to(compute_dtype_);
+  if (!embed_tokens_rows.defined()) return x;
+  const int64_t first = embed_tokens.size(0) - embed_tokens_rows.size(0);
+  const at::Tensor places = ids.ge(first).nonzero().squeeze(1);
+  const at::Tensor rows = at::embedding(embed_tokens_rows, ids.index_select(0, places) - first);
+  return x.index_copy(0, places, rows.to(compute_dtype_));
+}
+
 at::Tensor Llama::logits(const at::Tensor& hidden) const {
   const at::Tensor input = hidden.to(product_type(hidden));
-  return linear_product(input, lm_head.weight).to(at::kFloat);
+  const at::Tensor& weight = lm_head.weight;
+  if (!lm_head_rows.defined()) return linear_product(input, weight).to(at::kFloat);
+  const at::Tensor frozen = weight.narrow(0, 0, weight.size(0) - lm_head_rows.size(0));
+  return at::cat({linear_product(input, frozen), linear_product(input, lm_head_rows)}, -1)
+      .to(at::kFloat);
+}
+
+at::Tensor Llama::loss(const at::Tensor& hidden, const at::Tensor& labels,
+                       const LossOptions& options) const {
+  return linear_cross_entropy(hidden, lm_head.weight, labels, options, lm_head_rows);
 }
 
 void Llama::for_each_weight(

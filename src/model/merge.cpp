@@ -1,5 +1,6 @@
 // Merging adapters into their base, one tensor in memory at a time: W' = round(W + sum_i scaling_i
-// * B_i A_i), the sum in fp32.
+// * B_i A_i), the sum in fp32. A DoRA adapter then scales the sum's rows to its magnitudes; since its
+// rows' lengths are those of the base it was trained on, it is the only one on its matrix.
 #include "llama2zh/model/merge.h"
 
 #include <ATen/TensorOperators.h>
@@ -39,6 +40,21 @@ void check_lora_shape(const std::string& module, const LoraPair& pair, const Ten
                   "] matrix, the base has [", base.shape[0], ", ",
                   base.shape.size() > 1 ? base.shape[1] : 1, "]"),
               "this adapter belongs to another base model");
+}
+
+void check_dora_is_alone(const std::vector<PeftAdapter>& adapters, const MergeOptions& options) {
+  std::map<std::string, size_t> count;
+  for (const PeftAdapter& adapter : adapters) {
+    for (const auto& [module, pair] : adapter.lora) ++count[module];
+  }
+  for (size_t i = 0; i < adapters.size(); ++i) {
+    for (const auto& [module, pair] : adapters[i].lora) {
+      if (!pair.magnitude.defined() || count[module] == 1) continue;
+      fail_usage(options.adapters[i].string(),
+                 cat("a DoRA adapter and another one on ", module, " can't be merged at once"),
+                 "merge them one after the other, each into the base it was trained on");
+    }
+  }
 }
 
 // Everything of every adapter must have a place in the base; otherwise a part of the training would
@@ -102,6 +118,9 @@ at::Tensor merged_weight(const std::string& name, const TensorSource& base,
     if (!sum.defined()) sum = weight.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
     const LoraPair& pair = found->second;
     sum.addmm_(pair.b.to(at::kFloat), pair.a.to(at::kFloat), /*beta=*/1, /*alpha=*/pair.scaling);
+    if (!pair.magnitude.defined()) continue;
+    const at::Tensor norm = row_squares(sum).sqrt_();
+    sum.mul_((pair.magnitude.to(at::kFloat) / norm).unsqueeze(1));
   }
   return (sum.defined() ? sum : weight).to(dtype);
 }
@@ -135,6 +154,7 @@ void merge_adapters(const MergeOptions& options, const Tokenizer* tokenizer) {
     check_adapter_vocabulary(adapter, base.config, options.base);
   const std::vector<PeftAdapter> adapters = read_adapters(options);
   check_adapters(adapters, options, *base.source, base.config);
+  check_dora_is_alone(adapters, options);
 
   const at::ScalarType dtype = result_dtype(options, base);
   SaveOptions save{.dtype = dtype, .max_shard_bytes = options.max_shard_bytes, .template_name = {}};

@@ -5,6 +5,7 @@
 #include <map>
 #include <string_view>
 
+#include "full_weights.h"
 #include "llama2zh/base/hash.h"
 #include "llama2zh/base/json.h"
 #include "llama2zh/base/text.h"
@@ -75,9 +76,11 @@ void save_model(const std::filesystem::path& folder, Llama& model, const Tokeniz
   std::map<std::string, at::Tensor> weights;  // shared, not copied
   model.for_each_weight(
       [&](const std::string& name, const at::Tensor& tensor) { weights[name] = tensor; });
-  save_model(
-      folder, model.config, [&](const std::string& name) { return weights.at(name); }, tokenizer,
-      options);
+  const auto weight = [&](const std::string& name) {
+    if (name == kEmbeddingName) return whole_embedding(model, options.dtype);
+    return name == kHeadName ? whole_head(model, options.dtype) : weights.at(name);
+  };
+  save_model(folder, model.config, weight, tokenizer, options);
 }
 
 std::string model_identity(const OpenModel& open) {

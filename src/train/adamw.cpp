@@ -2,7 +2,8 @@
 //   p -= lr wd p;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
 //   p -= lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
 // at::_fused_adamw_ does this in one pass over memory, with the gradient divided by grad_scale on
-// the way: clipping and loss scaling cost no pass of their own.
+// the way: clipping and loss scaling cost no pass of their own. With moments in 8 bits it runs over a
+// piece of a parameter at a time, whose moments are decoded before and encoded after.
 #include "llama2zh/train/adamw.h"
 
 #include <ATen/ops/_foreach_norm.h>
@@ -12,6 +13,8 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
+
+#include <algorithm>
 
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
@@ -26,12 +29,21 @@ bool has_component_ending(const std::string& name, const std::string& ending) {
   return false;
 }
 
+constexpr const char* kScales = ".absmax";
+
 void copy_moment(at::Tensor& moment, const TensorSource& source, const std::string& name) {
   const at::Tensor stored = source.load(source.require(name).name);
-  if (stored.sizes() != moment.sizes()) {
-    fail_format(source.describe(), cat("'", name, "' has another shape than the weight it is for"));
+  if (stored.sizes() != moment.sizes() || stored.scalar_type() != moment.scalar_type()) {
+    fail_format(source.describe(),
+                cat("'", name, "' has another shape or type than this run's moment"),
+                "resume with the checkpoint's own options");
   }
   moment.copy_(stored);
+}
+
+at::Tensor gradient_or_zero(const at::Tensor& parameter) {
+  const at::Tensor& grad = parameter.grad();
+  return grad.defined() ? grad.contiguous() : at::zeros_like(parameter.detach());
 }
 
 }  // namespace
@@ -48,26 +60,36 @@ bool is_decayed(const std::string& name) {
   return !has_component_ending(name, "_norm");
 }
 
-AdamW::AdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options)
-    : parameters_(std::move(parameters)), options_(options), groups_(2) {
-  groups_[0].weight_decay = options.weight_decay;
-  for (const NamedParameter& parameter : parameters_) {
-    const size_t group = is_decayed(parameter.name) ? 0 : 1;
-    places_.emplace_back(group, groups_[group].parameters.size());
-    groups_[group].parameters.push_back(parameter.tensor);
-    groups_[group].exp_avgs.push_back(at::zeros_like(parameter.tensor.detach()));
-    groups_[group].exp_avg_sqs.push_back(at::zeros_like(parameter.tensor.detach()));
+// PEFT's create_loraplus_optimizer: B and what has one dimension learn faster.
+ParameterRule parameter_rule(const std::string& name, const AdamWOptions& options) {
+  ParameterRule rule;
+  rule.weight_decay = is_decayed(name) ? options.weight_decay : 0;
+  for (const std::string& part : split(name, '.')) {
+    if (part == "lora_B" || part == "lora_magnitude_vector") {
+      rule.lr_factor = options.loraplus_lr_ratio;
+    } else if (part == "embed_tokens" || part == "lm_head") {
+      rule.lr_factor = options.embedding_lr_factor;
+    }
   }
+  return rule;
 }
 
-std::vector<at::Tensor> AdamW::gradients(const Group& group) const {
-  std::vector<at::Tensor> result;
-  result.reserve(group.parameters.size());
-  for (const at::Tensor& parameter : group.parameters) {
-    const at::Tensor& grad = parameter.grad();
-    result.push_back(grad.defined() ? grad.contiguous() : at::zeros_like(parameter.detach()));
+AdamW::AdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options)
+    : parameters_(std::move(parameters)), moments_(parameters_.size()), options_(options) {
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const at::Tensor weight = parameters_[i].tensor.detach();
+    if (options.eight_bit && weight.numel() >= kMinQuantized) {
+      moments_[i].small.emplace(weight.numel(), /*is_signed=*/true, weight.device());
+      moments_[i].small_sq.emplace(weight.numel(), /*is_signed=*/false, weight.device());
+    } else {
+      moments_[i].exp_avg = at::zeros_like(weight);
+      moments_[i].exp_avg_sq = at::zeros_like(weight);
+    }
+    const ParameterRule rule = parameter_rule(parameters_[i].name, options);
+    const auto group = std::find_if(groups_.begin(), groups_.end(),
+                                    [&](const Group& g) { return g.rule == rule; });
+    (group == groups_.end() ? groups_.emplace_back(Group{rule, {}}) : *group).members.push_back(i);
   }
-  return result;
 }
 
 double AdamW::gradient_norm() const {
@@ -81,20 +103,65 @@ double AdamW::gradient_norm() const {
   return at::linalg_vector_norm(at::stack(norms), 2).item<double>();
 }
 
+void AdamW::apply(const ParameterRule& rule, double learning_rate,
+                  const std::vector<at::Tensor>& weights, const std::vector<at::Tensor>& grads,
+                  const std::vector<at::Tensor>& exp_avgs,
+                  const std::vector<at::Tensor>& exp_avg_sqs,
+                  const std::optional<at::Tensor>& divisor) {
+  const at::Tensor count = at::full({}, static_cast<double>(updates_),
+                                    weights[0].options().dtype(at::kFloat).requires_grad(false));
+  const std::vector<at::Tensor> counts(weights.size(), count);
+  at::_fused_adamw_(weights, grads, exp_avgs, exp_avg_sqs, {}, counts,
+                    learning_rate * rule.lr_factor, options_.beta1, options_.beta2,
+                    rule.weight_decay, options_.epsilon, /*amsgrad=*/false, /*maximize=*/false,
+                    divisor);
+}
+
+void AdamW::update_quantized(size_t index, const ParameterRule& rule, double learning_rate,
+                             const std::optional<at::Tensor>& divisor) {
+  constexpr int64_t kPiece = 4096 * QuantizedMoment::kBlock;
+  const at::Tensor weights = parameters_[index].tensor.detach().view(-1);
+  const at::Tensor grads = gradient_or_zero(parameters_[index].tensor).view(-1);
+  QuantizedMoment &first = *moments_[index].small, &second = *moments_[index].small_sq;
+  for (int64_t begin = 0; begin < weights.size(0); begin += kPiece) {
+    const int64_t count = std::min(kPiece, weights.size(0) - begin);
+    const at::Tensor exp_avg = first.load(begin, count), exp_avg_sq = second.load(begin, count);
+    apply(rule, learning_rate, {weights.narrow(0, begin, count)}, {grads.narrow(0, begin, count)},
+          {exp_avg}, {exp_avg_sq}, divisor);
+    first.store(begin, exp_avg);
+    second.store(begin, exp_avg_sq);
+  }
+}
+
+void AdamW::update(const Group& group, double learning_rate,
+                   const std::optional<at::Tensor>& divisor) {
+  std::vector<at::Tensor> weights, grads, exp_avgs, exp_avg_sqs;
+  for (const size_t index : group.members) {
+    if (moments_[index].small) {
+      update_quantized(index, group.rule, learning_rate, divisor);
+      continue;
+    }
+    weights.push_back(parameters_[index].tensor);
+    grads.push_back(gradient_or_zero(parameters_[index].tensor));
+    exp_avgs.push_back(moments_[index].exp_avg);
+    exp_avg_sqs.push_back(moments_[index].exp_avg_sq);
+  }
+  if (!weights.empty()) {
+    apply(group.rule, learning_rate, weights, grads, exp_avgs, exp_avg_sqs, divisor);
+  }
+}
+
 void AdamW::step(double learning_rate, double gradient_divisor) {
   const at::NoGradGuard no_grad;
   ++updates_;
-  for (Group& group : groups_) {
-    if (group.parameters.empty()) continue;
-    const auto scalar = group.parameters[0].options().dtype(at::kFloat).requires_grad(false);
-    const at::Tensor count = at::full({}, static_cast<double>(updates_), scalar);
-    const std::vector<at::Tensor> counts(group.parameters.size(), count);
+  for (const Group& group : groups_) {
+    const at::Tensor& first = parameters_[group.members[0]].tensor;
     std::optional<at::Tensor> divisor;
-    if (gradient_divisor != 1) divisor = at::full({}, gradient_divisor, scalar);
-    const std::vector<at::Tensor> grads = gradients(group);
-    at::_fused_adamw_(group.parameters, grads, group.exp_avgs, group.exp_avg_sqs, {}, counts,
-                      learning_rate, options_.beta1, options_.beta2, group.weight_decay,
-                      options_.epsilon, /*amsgrad=*/false, /*maximize=*/false, divisor);
+    if (gradient_divisor != 1) {
+      divisor =
+          at::full({}, gradient_divisor, first.options().dtype(at::kFloat).requires_grad(false));
+    }
+    update(group, learning_rate, divisor);
   }
 }
 
@@ -105,19 +172,24 @@ void AdamW::zero_grad() {
 std::vector<std::pair<std::string, at::Tensor>> AdamW::state() const {
   std::vector<std::pair<std::string, at::Tensor>> result;
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    const auto [group, index] = places_[i];
-    result.emplace_back("exp_avg." + parameters_[i].name, groups_[group].exp_avgs[index]);
-    result.emplace_back("exp_avg_sq." + parameters_[i].name, groups_[group].exp_avg_sqs[index]);
+    const std::string first = "exp_avg." + parameters_[i].name;
+    const std::string second = "exp_avg_sq." + parameters_[i].name;
+    const Moments& moments = moments_[i];
+    if (!moments.small) {
+      result.emplace_back(first, moments.exp_avg);
+      result.emplace_back(second, moments.exp_avg_sq);
+      continue;
+    }
+    result.emplace_back(first, moments.small->codes());
+    result.emplace_back(first + kScales, moments.small->absmax());
+    result.emplace_back(second, moments.small_sq->codes());
+    result.emplace_back(second + kScales, moments.small_sq->absmax());
   }
   return result;
 }
 
 void AdamW::load_state(const TensorSource& source, int64_t updates) {
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    const auto [group, index] = places_[i];
-    copy_moment(groups_[group].exp_avgs[index], source, "exp_avg." + parameters_[i].name);
-    copy_moment(groups_[group].exp_avg_sqs[index], source, "exp_avg_sq." + parameters_[i].name);
-  }
+  for (auto& [name, tensor] : state()) copy_moment(tensor, source, name);
   updates_ = updates;
 }
 

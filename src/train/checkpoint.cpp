@@ -115,11 +115,15 @@ void restore_checkpoint(const fs::path& checkpoint, const TrainingState& state, 
   for (const NamedParameter& parameter : optimizer.parameters()) {
     const std::string name = (adapter ? "base_model.model." : "") + parameter.name;
     const TensorInfo& info = weights->require(name);
-    if (info.shape != parameter.tensor.sizes().vec()) {
+    std::vector<int64_t> whole = parameter.tensor.sizes().vec();
+    whole[0] += parameter.first_row;
+    if (info.shape != whole) {
       fail_format(weights->describe(), cat("'", name, "' has another shape than this run's"),
                   "resume with the checkpoint's own options");
     }
-    at::Tensor(parameter.tensor).copy_(weights->load(name));
+    const at::Tensor rows =
+        weights->load(name).narrow(0, parameter.first_row, parameter.tensor.size(0));
+    at::Tensor(parameter.tensor).copy_(rows);
   }
   const auto moments = open_safetensors(checkpoint / kStateTensorsFile);
   optimizer.load_state(*moments, state.updates);

@@ -98,8 +98,14 @@ void reach_checkpoint_point(std::string_view point) {
 std::map<std::string, at::Tensor> held_weights(Llama& model, bool copy) {
   std::map<std::string, at::Tensor> weights;
   model.for_each_weight([&](const std::string& name, const at::Tensor& tensor) {
-    weights[name] = held(tensor, copy);
+    weights[name] = held(tensor, copy && tensor.requires_grad());
   });
+  if (model.embed_tokens_rows.defined()) {
+    weights["model.embed_tokens.weight"] = whole_embedding(model, at::kFloat);
+  }
+  if (model.lm_head_rows.defined() && !model.config.tie_word_embeddings) {
+    weights["lm_head.weight"] = whole_head(model, at::kFloat);
+  }
   return weights;
 }
 

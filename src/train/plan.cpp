@@ -10,20 +10,10 @@
 #include <sstream>
 
 #include "llama2zh/base/text.h"
-#include "llama2zh/model/load.h"
+#include "train/parameter_plan.h"
 
 namespace llama2zh {
 namespace {
-
-bool contains(const std::vector<std::string>& names, const std::string& name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-// "model.layers.0.self_attn.q_proj.weight" -> "q_proj"
-std::string module_of(const std::string& weight) {
-  const std::vector<std::string> parts = split(weight, '.');
-  return parts.size() < 2 ? weight : parts[parts.size() - 2];
-}
 
 std::string percent(int64_t part, int64_t whole) {
   std::ostringstream out;
@@ -56,18 +46,9 @@ int64_t StepCount::steps_in_epoch(int64_t epoch) const {
 }
 
 int64_t trainable_parameters(const LlamaConfig& model, const RunConfig& run) {
-  if (run.method == "full") return model.parameter_count();
-  const LoraConfig& lora = run.lora;
-  const bool tied = model.tie_word_embeddings;
   int64_t count = 0;
-  for (const TensorInfo& info : expected_tensors(model, at::kFloat)) {
-    const std::string module = module_of(info.name);
-    if (contains(lora.target_modules, module)) {
-      count += lora.rank * (info.shape[0] + info.shape[1]);
-    } else if (contains(lora.modules_to_save, module) ||
-               (tied && module == "embed_tokens" && contains(lora.modules_to_save, "lm_head"))) {
-      count += info.numel();
-    }
+  for (const PlannedParameter& parameter : planned_parameters(model, run)) {
+    count += parameter.elements;
   }
   return count;
 }
@@ -86,14 +67,16 @@ MemoryEstimate estimate_memory(const LlamaConfig& model, const RunConfig& run, i
   const int64_t chunk = std::min(run.train.head_chunk_rows, tokens);
   const int64_t logits = chunk * model.vocab_size * (8 + bytes_per_number);
   const int64_t full_matrices = run.method == "full" || !run.lora.modules_to_save.empty() ? 2 : 0;
+  const int64_t rows = std::max<int64_t>(0, model.vocab_size - run.train.first_trained_row);
+  const uint64_t moments = optimizer_bytes(planned_parameters(model, run), run.train);
   MemoryEstimate estimate;
   const int64_t frozen = run.method == "full" ? 0 : model.parameter_count();
   estimate.frozen = static_cast<uint64_t>(frozen * bytes_per_number);
   // master, gradient, two moments; and the next micro-batch's gradient of the two big matrices
-  estimate.trained = static_cast<uint64_t>(trainable * 16 + full_matrices * model.vocab_size *
-                                                                model.hidden_size * 4);
+  estimate.trained =
+      moments + static_cast<uint64_t>(trainable * 8 + full_matrices * rows * model.hidden_size * 4);
   estimate.activations = static_cast<uint64_t>(tokens * kept + logits);
-  estimate.checkpoint = static_cast<uint64_t>(trainable * 12);  // weights and two moments
+  estimate.checkpoint = moments + static_cast<uint64_t>(trainable * 4);
   estimate.mapped = mapped;
   return estimate;
 }

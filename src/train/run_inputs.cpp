@@ -13,6 +13,7 @@
 #include "llama2zh/base/text.h"
 #include "llama2zh/model/lora.h"
 #include "llama2zh/train/schedule.h"
+#include "train/parameter_plan.h"
 
 namespace llama2zh {
 namespace {
@@ -46,11 +47,17 @@ void take_over_adapter(LoraConfig& lora, PeftAdapter& adapter) {
   lora.rank = adapter.config.rank;
   lora.alpha = adapter.config.alpha;
   lora.use_rslora = adapter.config.use_rslora;
+  lora.use_dora = adapter.config.use_dora;
+  lora.rank_pattern = rank_pattern_texts(adapter.config);
+  lora.alpha_pattern = alpha_pattern_texts(adapter.config);
   lora.target_modules = modules_in(adapter.lora, LoraConfig().target_modules);
   lora.modules_to_save = modules_in(adapter.full, {"embed_tokens", "lm_head"});
   overrule("rank", cat(given.rank), cat(lora.rank));
   overrule("alpha", cat(given.alpha), cat(lora.alpha));
   overrule("use_rslora", cat(given.use_rslora), cat(lora.use_rslora));
+  overrule("use_dora", cat(given.use_dora), cat(lora.use_dora));
+  overrule("rank_pattern", join(given.rank_pattern, ","), join(lora.rank_pattern, ","));
+  overrule("alpha_pattern", join(given.alpha_pattern, ","), join(lora.alpha_pattern, ","));
   const auto sorted = [](std::vector<std::string> names) {
     std::sort(names.begin(), names.end());
     return join(names, ",");
@@ -80,11 +87,24 @@ void check_lengths(const RunConfig& config, const LlamaConfig& model) {
 // Masters that were loaded through a narrower type get the stored float32 values.
 void refine_masters(Llama& model, const OpenModel& open) {
   const at::NoGradGuard no_grad;
-  model.for_each_weight([&](const std::string& name, at::Tensor& weight) {
-    if (!weight.requires_grad()) return;
-    const TensorInfo* stored = open.source->find(name);
-    if (stored != nullptr && stored->dtype == at::kFloat) weight.copy_(open.source->load(name));
-  });
+  for (NamedParameter& parameter : trained_parameters(model)) {
+    const TensorInfo* stored = open.source->find(parameter.name);
+    if (stored == nullptr || stored->dtype != at::kFloat) continue;
+    const at::Tensor whole = open.source->load(parameter.name);
+    parameter.tensor.copy_(whole.narrow(0, parameter.first_row, parameter.tensor.size(0)));
+  }
+}
+
+void check_scope(const RunConfig& config, const LlamaConfig& model) {
+  if (config.train.first_trained_row >= model.vocab_size) {
+    fail_usage("train.first_trained_row",
+               cat(config.train.first_trained_row, " is no row of the model, which has ",
+                   model.vocab_size),
+               "0 trains all rows, 32000 those that extend LLaMA's vocabulary");
+  }
+  if (planned_parameters(model, config).empty()) {
+    fail_usage("train.freeze", "nothing is left to train", "freeze less");
+  }
 }
 
 }  // namespace
@@ -113,6 +133,7 @@ RunInputs open_inputs(RunConfig& config, RowKind kind) {
     adapter = read_peft_adapter(config.model.peft_path);
     take_over_adapter(config.lora, *adapter);
   }
+  check_scope(config, open.config);
   check_lengths(config, open.config);
   config.model.device = device.str();
   config.model.dtype = dtype_name(dtype);
@@ -181,14 +202,15 @@ std::string rows_fingerprint(const TokenRows& rows) {
 
 std::unique_ptr<Llama> load_for_training(const RunConfig& config, const RunInputs& inputs) {
   std::unique_ptr<Llama> model = load_model(inputs.open, inputs.dtype, inputs.device);
+  const TrainScope scope{config.train.first_trained_row, config.train.freeze};
   if (inputs.adapter) {
-    apply_adapter(*model, *inputs.adapter, /*train=*/true);
+    apply_adapter(*model, *inputs.adapter, /*train=*/true, scope);
     return model;
   }
   if (config.method == "full") {
-    train_all_parameters(*model);
+    train_all_parameters(*model, scope);
   } else {
-    inject_lora(*model, config.lora, static_cast<uint64_t>(config.train.seed));
+    inject_lora(*model, config.lora, static_cast<uint64_t>(config.train.seed), scope);
   }
   if (inputs.dtype != at::kFloat) refine_masters(*model, inputs.open);
   return model;

@@ -16,7 +16,7 @@
 #include <cmath>
 #include <utility>
 
-#include "llama2zh/kernels/linear_cross_entropy.h"
+#include "llama2zh/base/error.h"
 
 namespace llama2zh {
 namespace {
@@ -38,11 +38,25 @@ class StepClock {
 
 // `sequences` has to live until backward() is done: activation checkpointing attends again.
 at::Tensor batch_loss(const Llama& model, const PackedBatch& batch, PackedSequences& sequences,
-                      const ForwardOptions& options, int64_t head_chunk_rows) {
+                      const ForwardOptions& options, const LossOptions& loss) {
   RECORD_USER_SCOPE("forward");
   const at::Tensor hidden = model.forward(batch.ids.to(model.device()), sequences, options);
-  return linear_cross_entropy(hidden, model.lm_head.weight, batch.labels.to(model.device()),
-                              head_chunk_rows);
+  return model.loss(hidden, batch.labels.to(model.device()), loss);
+}
+
+AdamWOptions adamw_options(const TrainerConfig& config) {
+  AdamWOptions options{config.adam_beta1, config.adam_beta2, config.adam_epsilon,
+                       config.weight_decay};
+  options.loraplus_lr_ratio = config.loraplus_lr_ratio;
+  if (config.embedding_learning_rate) {
+    if (config.learning_rate <= 0) {
+      fail_usage("train.embedding_learning_rate", "it is a share of learning_rate, which is 0",
+                 "set a learning rate above 0, and train.freeze for what is not to learn");
+    }
+    options.embedding_lr_factor = *config.embedding_learning_rate / config.learning_rate;
+  }
+  options.eight_bit = config.optim == "adamw_8bit";
+  return options;
 }
 
 }  // namespace
@@ -62,15 +76,14 @@ double summed_loss(const Llama& model, const PackedBatch& batch, int64_t head_ch
   const at::NoGradGuard no_grad;
   if (batch.supervised == 0) return 0;
   PackedSequences sequences(batch.boundaries, model.device());
-  return batch_loss(model, batch, sequences, {}, head_chunk_rows).item<double>();
+  return batch_loss(model, batch, sequences, {}, {.chunk_rows = head_chunk_rows}).item<double>();
 }
 
 StepRunner::StepRunner(Llama& model, const TrainerConfig& config, int64_t total_steps)
     : model_(&model),
       config_(config),
       learning_rate_(config, total_steps),
-      optimizer_(trained_parameters(model),
-                 {config.adam_beta1, config.adam_beta2, config.adam_epsilon, config.weight_decay}) {
+      optimizer_(trained_parameters(model), adamw_options(config)) {
   scale_.dynamic = model.compute_dtype() == at::kHalf;
   if (scale_.dynamic) scale_.scale = kFirstLossScale;
 }
@@ -82,6 +95,9 @@ double StepRunner::backward(const std::vector<PackedBatch>& batches, int64_t sup
   ForwardOptions options;
   options.training = true;
   options.activation_checkpointing = config_.gradient_checkpointing;
+  options.neftune_noise_alpha = config_.neftune_noise_alpha;
+  const LossOptions loss_options{config_.head_chunk_rows, config_.label_smoothing_factor,
+                                 config_.z_loss};
   at::Tensor total = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(model_->device()));
   for (const PackedBatch& batch : batches) {
     if (batch.supervised == 0) continue;
@@ -89,7 +105,7 @@ double StepRunner::backward(const std::vector<PackedBatch>& batches, int64_t sup
                              ? 1.0 / static_cast<double>(supervised)
                              : 1.0 / static_cast<double>(batch.supervised * with_labels);
     PackedSequences sequences(batch.boundaries, model_->device());
-    const at::Tensor loss = batch_loss(*model_, batch, sequences, options, config_.head_chunk_rows);
+    const at::Tensor loss = batch_loss(*model_, batch, sequences, options, loss_options);
     RECORD_USER_SCOPE("backward");
     (loss * (share * scale_.scale)).backward();
     total.add_(loss.detach().to(at::kDouble), share);

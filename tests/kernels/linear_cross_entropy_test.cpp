@@ -1,14 +1,18 @@
 #include "llama2zh/kernels/linear_cross_entropy.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/linear.h>
+#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/logsumexp.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
 #include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
 
 #include <cmath>
+#include <utility>
 
 #include "kernels/tensor_checks.h"
 
@@ -55,7 +59,8 @@ TEST_P(LinearCrossEntropy, EqualsWholeLogitsWithGradients) {
   (expected / 7).backward();
   const Grads expected_grads = take_grads(p);
 
-  const at::Tensor loss = linear_cross_entropy(p.hidden, p.weight, p.labels, GetParam());
+  const at::Tensor loss =
+      linear_cross_entropy(p.hidden, p.weight, p.labels, {.chunk_rows = GetParam()});
   EXPECT_EQ(loss.scalar_type(), at::kFloat);
   EXPECT_LT(relative_difference(loss, expected), 1e-6);
   (loss / 7).backward();
@@ -105,13 +110,60 @@ TEST(LinearCrossEntropyGradients, ASecondBackwardIsAnError) {
   EXPECT_THROW(loss.backward(), c10::Error);
 }
 
+// transformers' LabelSmoother and PaLM's z-loss over whole logits, summed over the labelled rows.
+at::Tensor plain_smoothed_loss(const Problem& p, double smoothing, double z_loss) {
+  const at::Tensor rows = p.labels.ge(0).nonzero().squeeze(1);
+  const at::Tensor logits = at::linear(p.hidden, p.weight).index_select(0, rows);
+  const at::Tensor nll = -at::log_softmax(logits, 1);
+  const at::Tensor label = p.labels.index_select(0, rows).unsqueeze(1);
+  const at::Tensor smoothed = nll.sum(1) / static_cast<double>(logits.size(1));
+  return ((nll.gather(1, label).squeeze(1) * (1 - smoothing)) + smoothed * smoothing +
+          at::logsumexp(logits, {1}).square() * z_loss)
+      .sum();
+}
+
+class LinearCrossEntropyOptions : public ::testing::TestWithParam<std::pair<double, double>> {};
+
+TEST_P(LinearCrossEntropyOptions, SmoothingAndZLossWithGradients) {
+  const auto [smoothing, z_loss] = GetParam();
+  const Problem p = random_problem();
+  const at::Tensor expected = plain_smoothed_loss(p, smoothing, z_loss);
+  expected.backward();
+  const Grads expected_grads = take_grads(p);
+  const LossOptions options{.chunk_rows = 4, .label_smoothing = smoothing, .z_loss = z_loss};
+  const at::Tensor loss = linear_cross_entropy(p.hidden, p.weight, p.labels, options);
+  EXPECT_LT(relative_difference(loss, expected), 1e-6);
+  loss.backward();
+  const Grads grads = take_grads(p);
+  EXPECT_LT(relative_difference(grads.hidden, expected_grads.hidden), 1e-5);
+  EXPECT_LT(relative_difference(grads.weight, expected_grads.weight), 1e-5);
+}
+INSTANTIATE_TEST_SUITE_P(Values, LinearCrossEntropyOptions,
+                         ::testing::Values(std::pair(0.1, 0.0), std::pair(0.0, 1e-2),
+                                           std::pair(0.2, 1e-3)));
+
+TEST(LinearCrossEntropyGradients, TrainedRowsStandInForTheLastOnes) {
+  Problem p = random_problem();
+  plain_loss(p).backward();
+  const Grads expected = take_grads(p);
+  const at::Tensor rows = p.weight.detach().narrow(0, 40, 13).clone().requires_grad_(true);
+  at::Tensor frozen = p.weight.detach().clone();
+  frozen.narrow(0, 40, 13).fill_(NAN);  // never read
+  const at::Tensor loss = linear_cross_entropy(p.hidden, frozen, p.labels, {.chunk_rows = 5}, rows);
+  EXPECT_LT(relative_difference(loss, plain_loss(p)), 1e-6);
+  loss.backward();
+  EXPECT_FALSE(frozen.grad().defined());
+  EXPECT_LT(relative_difference(rows.grad(), expected.weight.narrow(0, 40, 13)), 1e-5);
+  EXPECT_LT(relative_difference(p.hidden.grad(), expected.hidden), 1e-5);
+}
+
 TEST(LinearCrossEntropyTypes, Bfloat16ActivationsOverAnFp32Master) {
   Problem p = random_problem(300, 64, 101);
   const at::Tensor expected = plain_loss(p);
   expected.backward();
   const Grads exact = take_grads(p);
   const at::Tensor half = p.hidden.detach().to(at::kBFloat16).requires_grad_(true);
-  const at::Tensor loss = linear_cross_entropy(half, p.weight, p.labels, 64);
+  const at::Tensor loss = linear_cross_entropy(half, p.weight, p.labels, {.chunk_rows = 64});
   EXPECT_LT(relative_difference(loss, expected), 1e-2);
   loss.backward();
   EXPECT_EQ(half.grad().scalar_type(), at::kBFloat16);

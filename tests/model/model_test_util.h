@@ -12,7 +12,6 @@
 
 #include "kernels/tensor_checks.h"
 #include "llama2zh/formats/tensor_source.h"
-#include "llama2zh/kernels/linear_cross_entropy.h"
 #include "llama2zh/model/load.h"
 #include "llama2zh/model/lora.h"
 #include "tokenizer/shared_data.h"
@@ -69,8 +68,7 @@ inline at::Tensor loss_with_gradients(const Llama& model, const Batch& batch, do
                                       const ForwardOptions& options = {}) {
   PackedSequences context(batch.boundaries, at::kCPU);
   const at::Tensor hidden = model.forward(batch.ids, context, options);
-  const at::Tensor loss =
-      linear_cross_entropy(hidden, model.lm_head.weight, batch.labels, 8).div(divisor);
+  const at::Tensor loss = model.loss(hidden, batch.labels, {.chunk_rows = 8}).div(divisor);
   loss.backward();
   return loss.detach();
 }

@@ -75,13 +75,18 @@ TinyRun::TinyRun(const TinyOptions& options, const std::filesystem::path& output
   at::manual_seed(3);
   LlamaConfig config = tiny_model_config();
   config.tie_word_embeddings = options.tied;
+  if (options.wide) {
+    config.hidden_size = 128;
+    config.head_dim = 32;
+  }
   model_ = random_model(config, 7, at::kFloat, at::kCPU);
+  lora_ = options.lora;
   lora_.rank = 4;
   lora_.dropout = options.dropout;
   if (options.full) {
-    train_all_parameters(*model_);
+    train_all_parameters(*model_, options.scope);
   } else {
-    inject_lora(*model_, lora_, 9);
+    inject_lora(*model_, lora_, 9, options.scope);
   }
   TrainerParts parts;
   parts.model = model_.get();

@@ -19,6 +19,9 @@ struct TinyOptions {
   bool packing = true;
   bool full = false;
   bool tied = false;
+  bool wide = false;     // a hidden size of 128: matrices that 8-bit moments are used for
+  LoraConfig lora = {};  // its rank and dropout are set by the run
+  TrainScope scope = {};
   int64_t micro_batch_size = 1;
   TrainerConfig train = {};
 };

@@ -124,9 +124,10 @@ OptionEntry bind_leaf(Value& member, std::string key, const char* doc, std::opti
   return entry;
 }
 
-template <typename Struct, typename Value>
+// Owner is Struct or a base of it.
+template <typename Struct, typename Owner, typename Value>
 void bind_one(OptionTable& table, Struct& object, const std::string& prefix,
-              const Option<Struct, Value>& option) {
+              const Option<Owner, Value>& option) {
   const std::string key = prefix + option.key;
   if constexpr (Section<Value>) {
     for (OptionEntry& entry : bind_options(object.*option.member, key + ".")) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "llama2zh/kernels/linear_cross_entropy.h"
 #include "llama2zh/model/llama_config.h"
 #include "llama2zh/nn/attention_context.h"
 #include "llama2zh/nn/decoder_layer.h"
@@ -16,7 +17,8 @@ namespace llama2zh {
 struct ForwardOptions {
   bool training = false;  // dropout on
   bool activation_checkpointing =
-      false;  // keep only each layer's input, recompute the rest in backward
+      false;                       // keep only each layer's input, recompute the rest in backward
+  double neftune_noise_alpha = 0;  // in training: uniform noise on the embeddings, see below
 };
 
 // LLaMA, written once for training and inference. Plain members with Hugging Face's names; weights
@@ -32,10 +34,15 @@ class Llama {
   std::vector<DecoderLayer> layers;
   at::Tensor norm;  // [H]
   Linear lm_head;   // [V, H]; its weight is embed_tokens itself when tied
+  // fp32 masters [n, H] that stand in for the last n rows of the two when only those train, else
+  // undefined; one tensor when tied. for_each_weight does not list them.
+  at::Tensor embed_tokens_rows, lm_head_rows;
 
   at::ScalarType compute_dtype() const { return compute_dtype_; }
   at::Device device() const { return device_; }
 
+  // NEFTune (Jain et al. 2023): each element of the embeddings of a sequence of L tokens gets noise
+  // from U(-1, 1) alpha / sqrt(L H), out of the device's default generator.
   // ids [T] int64 -> hidden states after the final norm [T, H] in compute_dtype. Ids out of range
   // are a kData error (checked on CPU tensors only when not training). With activation checkpointing
   // `context` must live until backward has run.
@@ -43,6 +50,9 @@ class Llama {
                      const ForwardOptions& options = {}) const;
   // hidden [N, H] -> [N, V] fp32
   at::Tensor logits(const at::Tensor& hidden) const;
+  // Sum of the head's losses over the labelled rows of hidden [T, H]: see linear_cross_entropy.
+  at::Tensor loss(const at::Tensor& hidden, const at::Tensor& labels,
+                  const LossOptions& options) const;
 
   // Every stored weight under its Hugging Face name, in the order of a checkpoint
   // ("model.embed_tokens.weight", ..., "lm_head.weight"; not lm_head when tied). LoRA matrices are
@@ -54,6 +64,7 @@ class Llama {
       const std::function<void(const std::string& name, Linear& linear)>& visit);
 
  private:
+  at::Tensor embed(const at::Tensor& ids) const;  // [T] -> [T, H] in compute_dtype
   at::ScalarType compute_dtype_;
   at::Device device_;
   RotaryEmbedding rotary_;

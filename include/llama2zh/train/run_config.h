@@ -8,6 +8,7 @@
 #include "llama2zh/config/option.h"
 #include "llama2zh/data/data_config.h"
 #include "llama2zh/model/lora.h"
+#include "llama2zh/train/method_config.h"
 
 namespace llama2zh {
 
@@ -37,7 +38,7 @@ struct ModelConfig {
 };
 
 // Optimizer, schedule, saving and logging; the "train" section. Names are Hugging Face's.
-struct TrainerConfig {
+struct TrainerConfig : MethodConfig {
   int64_t micro_batch_size = 2;
   int64_t gradient_accumulation_steps = 1;
   double num_train_epochs = 1;
@@ -68,7 +69,7 @@ struct TrainerConfig {
   std::string save_dtype = "auto";
   int64_t seed = 100;
   static auto options() {
-    return std::tuple(
+    const auto own = std::tuple(
         option("micro_batch_size", &TrainerConfig::micro_batch_size,
                "Blocks that go through the model at once.", between(1, 65536)),
         option("gradient_accumulation_steps", &TrainerConfig::gradient_accumulation_steps,
@@ -84,13 +85,14 @@ struct TrainerConfig {
                at_least(0)),
         option("learning_rate", &TrainerConfig::learning_rate, "Peak learning rate.", at_least(0)),
         option("lr_scheduler_type", &TrainerConfig::lr_scheduler_type,
-               "How the rate falls after the warmup.", one_of({"cosine", "linear", "constant"})),
+               "How the rate falls after the warmup.",
+               one_of({"cosine", "linear", "constant", "warmup_stable_decay"})),
         option("warmup_steps", &TrainerConfig::warmup_steps,
                "Steps in which the rate rises from 0; 0: warmup_ratio decides.", at_least(0)),
         option("warmup_ratio", &TrainerConfig::warmup_ratio,
                "The same as a share of all steps, rounded up.", between(0, 1)),
         option("min_lr_ratio", &TrainerConfig::min_lr_ratio,
-               "Share of the learning rate at which cosine and linear end.", between(0, 1)),
+               "Share of the learning rate at which the decay ends.", between(0, 1)),
         option("weight_decay", &TrainerConfig::weight_decay,
                "Decoupled weight decay, on all that trains but norms.", at_least(0)),
         option("adam_beta1", &TrainerConfig::adam_beta1, "AdamW's beta 1.", in_half_open(0, 1)),
@@ -141,6 +143,7 @@ struct TrainerConfig {
                one_of({"auto", "float32", "bfloat16", "float16"})),
         option("seed", &TrainerConfig::seed, "Of the order of rows, dropout and new adapters.",
                at_least(0)));
+    return std::tuple_cat(own, MethodConfig::options());
   }
 };
 
