@@ -53,9 +53,11 @@ LoadedModel load_for_inference(const LoadRequest& request) {
   loaded.tokenizer = std::make_unique<Tokenizer>(Tokenizer::load(find_tokenizer(request)));
   loaded.chat_template = find_template(request, *loaded.tokenizer);
 
-  const OpenModel open = open_model(request.model);
-  for (const fs::path& adapter : request.adapters)
+  OpenModel open = open_model(request.model);
+  for (const fs::path& adapter : request.adapters) {
     check_adapter_vocabulary(adapter, open.config, request.model);
+    adopt_rope(adapter, open.config);
+  }
   check_vocabulary(*loaded.tokenizer, open.config, request.model);
   const at::Device device = parse_device(request.device);
   const at::ScalarType dtype = parse_dtype(request.dtype, open.config, device);

@@ -8,6 +8,7 @@
 
 #include "config_reader.h"
 #include "llama2zh/base/text.h"
+#include "rope_config.h"
 
 namespace llama2zh {
 namespace {
@@ -18,7 +19,6 @@ constexpr int64_t kMaxWidth = 1 << 20;
 constexpr int64_t kMaxLayers = 1024;
 constexpr int64_t kMaxHeads = 4096;
 constexpr int64_t kMaxPositions = 100'000'000;
-constexpr double kHuge = 1e15;
 
 void check_architecture(const ConfigReader& reader) {
   const char* const remedy = "only LLaMA models are supported";
@@ -69,32 +69,6 @@ void read_sizes(const ConfigReader& reader, LlamaConfig& config) {
       reader.integer("max_position_embeddings", config.max_position_embeddings, 1, kMaxPositions);
 }
 
-// rope_type, theta and factor out of an object that holds them (rope_scaling or rope_parameters).
-void read_rope_object(const ConfigReader& rope, RopeConfig& config) {
-  const char* const key = rope.has("rope_type") ? "rope_type" : "type";
-  config.type = rope.text(key, "default");
-  if (config.type != "default" && config.type != "linear") {
-    rope.fail(key, "this rotary scaling is not supported; expected \"default\" or \"linear\"");
-  }
-  config.theta = rope.number("rope_theta", config.theta, 0, kHuge);
-  if (rope.number("partial_rotary_factor", 1, 0, 2) != 1) {
-    rope.fail("partial_rotary_factor", "expected 1");
-  }
-  if (config.type == "linear") {
-    if (!rope.has("factor")) rope.fail("factor", "linear scaling needs a factor");
-    config.factor = rope.number("factor", 1, 0, kHuge);
-  }
-}
-
-void read_rope(const ConfigReader& reader, RopeConfig& config) {
-  config.theta = reader.number("rope_theta", config.theta, 0, kHuge);
-  if (const auto scaling = reader.object("rope_scaling")) {
-    read_rope_object(*scaling, config);
-  } else if (const auto parameters = reader.object("rope_parameters")) {
-    read_rope_object(*parameters, config);
-  }
-}
-
 void read_dtype(const ConfigReader& reader, LlamaConfig& config) {
   const char* const key = reader.has("dtype") ? "dtype" : "torch_dtype";
   config.dtype = reader.text(key, config.dtype);
@@ -111,20 +85,6 @@ ordered_json id_or_null(const std::optional<int64_t>& id) {
   return id ? ordered_json(*id) : ordered_json(nullptr);
 }
 
-void write_rope(ordered_json& out, const RopeConfig& rope) {
-  out["rope_theta"] = rope.theta;
-  ordered_json parameters = {{"rope_type", rope.type}, {"rope_theta", rope.theta}};
-  if (rope.type == "linear") parameters["factor"] = rope.factor;
-  out["rope_parameters"] = parameters;
-  out["rope_scaling"] = nullptr;
-  if (rope.type == "linear") {
-    out["rope_scaling"] = {{"type", rope.type},
-                           {"rope_type", rope.type},
-                           {"factor", rope.factor},
-                           {"rope_theta", rope.theta}};
-  }
-}
-
 }  // namespace
 
 LlamaConfig LlamaConfig::parse(const ordered_json& value, std::string_view where) {
@@ -132,7 +92,7 @@ LlamaConfig LlamaConfig::parse(const ordered_json& value, std::string_view where
   LlamaConfig config;
   check_architecture(reader);
   read_sizes(reader, config);
-  read_rope(reader, config.rope);
+  config.rope = read_rope(reader, config.max_position_embeddings);
   read_dtype(reader, config);
   config.rms_norm_eps = reader.number("rms_norm_eps", config.rms_norm_eps, 0, 1);
   config.initializer_range = reader.number("initializer_range", config.initializer_range, 0, 100);

@@ -149,9 +149,11 @@ at::Tensor log_probabilities(const Llama& model, const at::Tensor& ids) {
 
 void merge_adapters(const MergeOptions& options, const Tokenizer* tokenizer) {
   at::NoGradGuard no_grad;
-  const OpenModel base = open_model(options.base);
-  for (const fs::path& adapter : options.adapters)
+  OpenModel base = open_model(options.base);
+  for (const fs::path& adapter : options.adapters) {
     check_adapter_vocabulary(adapter, base.config, options.base);
+    adopt_rope(adapter, base.config);
+  }
   const std::vector<PeftAdapter> adapters = read_adapters(options);
   check_adapters(adapters, options, *base.source, base.config);
   check_dora_is_alone(adapters, options);
@@ -185,7 +187,11 @@ MergeComparison compare_merge(const fs::path& merged_folder, const MergeOptions&
     rows.push_back(at::tensor(ids));
   }
   const auto evaluate = [&](const fs::path& folder, bool with_adapters) {
-    const auto model = load_model(open_model(folder), compute, at::kCPU);
+    OpenModel open = open_model(folder);
+    if (with_adapters) {
+      for (const fs::path& adapter : options.adapters) adopt_rope(adapter, open.config);
+    }
+    const auto model = load_model(open, compute, at::kCPU);
     if (with_adapters) {
       for (const fs::path& adapter : options.adapters)
         apply_adapter(*model, read_peft_adapter(adapter), /*train=*/false);

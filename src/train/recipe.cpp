@@ -80,6 +80,10 @@ class ResultWriter {
     if (config_->method == "lora") manifest.base_identity = base_identity;
     manifest.extra["method"] = config_->method;
     manifest.extra["template"] = template_;
+    const LlamaConfig& model = inputs_->open.config;
+    if (config_->method == "lora" && model.rope.type != "default") {
+      manifest.extra["rope_parameters"] = rope_record(model);
+    }
     return manifest;
   }
 
@@ -211,7 +215,7 @@ TrainOutcome run_training(RunConfig config, RowKind kind) {
   std::cout << describe(make_plan(config, inputs, loader)) << std::endl;
   if (config.plan_only) return TrainOutcome::kFinished;
 
-  const std::string base_identity = model_identity(inputs.open);
+  const std::string& base_identity = inputs.base_identity;
   TrainingState state = initial_state(config, inputs, base_identity);
   const std::optional<fs::path> checkpoint = checkpoint_to_resume(config);
   std::optional<TrainingState> saved;

@@ -78,6 +78,23 @@ void check_modules(const std::vector<std::string>& names, const std::vector<std:
   }
 }
 
+// An adapter that is continued keeps its scaling unless another is asked for.
+void scale_positions(const RunConfig& config, LlamaConfig& model) {
+  if (!config.model.peft_path.empty()) adopt_rope(config.model.peft_path, model);
+  const RopeScalingConfig& asked = config.model.rope_scaling;
+  if (asked.rope_type.empty()) return;
+  RopeConfig scaling;
+  scaling.type = asked.rope_type;
+  scaling.factor = asked.factor;
+  scaling.original_max_position_embeddings = asked.original_max_position_embeddings;
+  scaling.beta_fast = asked.beta_fast;
+  scaling.beta_slow = asked.beta_slow;
+  scaling.attention_factor = asked.attention_factor;
+  scaling.low_freq_factor = asked.low_freq_factor;
+  scaling.high_freq_factor = asked.high_freq_factor;
+  set_rope_scaling(model, scaling);
+}
+
 void check_lengths(const RunConfig& config, const LlamaConfig& model) {
   if (config.data.block_size <= model.max_position_embeddings) return;
   log_warning(cat("data.block_size ", config.data.block_size, " is more than the model's ",
@@ -123,6 +140,8 @@ RunInputs open_inputs(RunConfig& config, RowKind kind) {
   }
   const at::Device device = parse_device(config.model.device);
   OpenModel open = open_model(config.model.path);
+  std::string base_identity = model_identity(open);
+  scale_positions(config, open.config);
   const at::ScalarType dtype = parse_dtype(config.model.dtype, open.config, device);
   if (config.model.tokenizer.empty()) config.model.tokenizer = config.model.path;
   Tokenizer tokenizer = Tokenizer::load(config.model.tokenizer);
@@ -141,8 +160,9 @@ RunInputs open_inputs(RunConfig& config, RowKind kind) {
   if (data.train.rows.total_supervised() == 0) {
     fail_data(join(config.data.train_files, ", "), "no row holds a token to be learned");
   }
-  return {std::move(open), std::move(adapter), std::move(tokenizer), device,
-          dtype,           std::move(data)};
+  return {
+      std::move(open), std::move(base_identity), std::move(adapter), std::move(tokenizer), device,
+      dtype,           std::move(data)};
 }
 
 LoaderOptions loader_options(const RunConfig& config, RowKind kind, const Tokenizer& tokenizer) {

@@ -15,7 +15,8 @@ namespace llama2zh {
 
 // Everything a run reads, opened and checked, weights not loaded yet.
 struct RunInputs {
-  OpenModel open;
+  OpenModel open;             // its config is what is trained with: model.rope_scaling is in it
+  std::string base_identity;  // of the model as it is stored
   std::optional<PeftAdapter> adapter;  // of peft_path
   Tokenizer tokenizer;
   at::Device device;

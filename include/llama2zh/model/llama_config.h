@@ -43,4 +43,16 @@ struct LlamaConfig {
   int64_t parameter_count() const;
 };
 
+// Stretches the rotary embedding over more positions: `scaling` without its theta, which stays the
+// model's. original_max_position_embeddings 0: the model's max_position_embeddings, which becomes
+// that times the factor (dynamic scaling leaves it; type default takes scaling away). kUsage if the
+// model is scaled already and the original length is not given.
+void set_rope_scaling(LlamaConfig& config, const RopeConfig& scaling);
+
+// An adapter that was trained under another scaling than its base's config.json says holds it in its
+// manifest as extra["rope_parameters"]: rope_record() of the config it was trained with.
+ordered_json rope_record(const LlamaConfig& config);
+// Takes over what the adapter's manifest holds; does nothing if that is nothing.
+void adopt_rope(const std::filesystem::path& adapter, LlamaConfig& config);
+
 }  // namespace llama2zh

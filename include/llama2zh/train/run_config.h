@@ -9,6 +9,7 @@
 #include "llama2zh/data/data_config.h"
 #include "llama2zh/model/lora.h"
 #include "llama2zh/train/method_config.h"
+#include "llama2zh/train/rope_scaling_config.h"
 
 namespace llama2zh {
 
@@ -19,6 +20,7 @@ struct ModelConfig {
   std::string dtype = "auto";
   std::string device = "auto";
   std::string peft_path;
+  RopeScalingConfig rope_scaling;
   static auto options() {
     return std::tuple(
         option("path", &ModelConfig::path, "Folder of the model to start from."),
@@ -33,7 +35,8 @@ struct ModelConfig {
         option("device", &ModelConfig::device, "auto, cpu, cuda or cuda:N."),
         option("peft_path", &ModelConfig::peft_path,
                "Adapter folder (ours or PEFT's) to continue from: it decides rank, alpha, "
-               "target_modules and modules_to_save; lora.dropout stays the config's."));
+               "target_modules and modules_to_save; lora.dropout stays the config's."),
+        option("rope_scaling", &ModelConfig::rope_scaling, "Positions beyond the model's own."));
   }
 };
 
