@@ -156,7 +156,9 @@ void apply_adapter(Llama& model, const PeftAdapter& adapter, bool train, const T
     if (train && !frozen.contains(name)) {
       train_full_weight(model, name, tensor, scope.first_trained_row);
     } else {
-      set_full_weight(model, name, tensor.to(model.device(), model.compute_dtype()));
+      // Saved again after training: not through a narrower type.
+      const at::ScalarType type = train ? tensor.scalar_type() : model.compute_dtype();
+      set_full_weight(model, name, tensor.to(model.device(), type));
     }
   }
   if (train) frozen.check_all_used(names);

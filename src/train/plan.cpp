@@ -70,7 +70,7 @@ MemoryEstimate estimate_memory(const LlamaConfig& model, const RunConfig& run, i
   const int64_t rows = std::max<int64_t>(0, model.vocab_size - run.train.first_trained_row);
   const uint64_t moments = optimizer_bytes(planned_parameters(model, run), run.train);
   MemoryEstimate estimate;
-  const int64_t frozen = run.method == "full" ? 0 : model.parameter_count();
+  const int64_t frozen = model.parameter_count() - (run.method == "full" ? trainable : 0);
   estimate.frozen = static_cast<uint64_t>(frozen * bytes_per_number);
   // master, gradient, two moments; and the next micro-batch's gradient of the two big matrices
   estimate.trained =
