@@ -134,7 +134,7 @@ TEST(LlamaConfig, LiesAreFoundBeforeAnythingIsAllocated) {
       {"attention_bias", true, "biases"},
       {"mlp_bias", true, "biases"},
       {"torch_dtype", "float64", "float32, float16 or bfloat16"},
-      {"rope_scaling", {{"type", "yarn"}, {"factor", 2}}, "rope_scaling.type is \"yarn\""},
+      {"rope_scaling", {{"type", "longrope"}, {"factor", 2}}, "rope_scaling.type is \"longrope\""},
       {"rope_scaling", {{"rope_type", "linear"}}, "needs a factor"},
       {"rope_scaling", {{"rope_type", "linear"}, {"factor", 0}}, "factor is 0"},
       {"rope_scaling", 2, "JSON object"},
