@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <utility>
 
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
@@ -85,6 +86,12 @@ void move_aside_and_replace(const fs::path& partial, const fs::path& target) {
 }
 
 }  // namespace
+
+FolderLock::FolderLock(const fs::path& folder) : fd_(lock_folder(folder)) {}
+FolderLock::FolderLock(FolderLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+FolderLock::~FolderLock() {
+  if (fd_ >= 0) ::close(fd_);
+}
 
 StagedFolder::StagedFolder(const fs::path& target, Existing existing)
     : target_(resolved_target(target)), partial_(target_) {

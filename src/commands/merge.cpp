@@ -55,9 +55,6 @@ struct MergeVerbOptions {
   }
 };
 
-// A merged model whose logits differ by more than the rounding of its weights is not what was trained.
-constexpr double kLeastAgreement = 0.9;
-
 std::unique_ptr<Tokenizer> find_tokenizer(const MergeVerbOptions& options) {
   std::vector<fs::path> places;
   if (!options.tokenizer.empty())
@@ -116,13 +113,7 @@ int run_merge(const std::vector<std::string>& args) {
   if (options.compare) {
     const MergeComparison comparison = compare_merge(hf_folder, merge);
     report["comparison"] = compare_json(comparison);
-    if (!(comparison.top1_agreement >= kLeastAgreement)) {
-      fail_data(options.output,
-                cat("the merged model agrees with base + adapter on only ",
-                    100 * comparison.top1_agreement, " % of next tokens"),
-                "nothing was written; this is a defect, please report it with the two folders' "
-                "config files");
-    }
+    require_agreement(comparison, options.output);
   }
   if (to_meta) {
     const OpenModel merged = open_model(hf_folder);

@@ -23,6 +23,8 @@
 namespace llama2zh {
 namespace {
 
+// A merged model whose logits differ by more than the rounding of its weights is not what was trained.
+constexpr double kLeastAgreement = 0.9;
 constexpr int64_t kComparedRows = 4;
 constexpr int64_t kComparedTokens = 64;
 
@@ -215,6 +217,15 @@ MergeComparison compare_merge(const fs::path& merged_folder, const MergeOptions&
   result.mean_kl_divergence = kl / static_cast<double>(result.positions);
   result.top1_agreement = agreed / static_cast<double>(result.positions);
   return result;
+}
+
+void require_agreement(const MergeComparison& comparison, const fs::path& merged) {
+  if (comparison.top1_agreement >= kLeastAgreement) return;
+  fail_data(merged.string(),
+            cat("the merged model agrees with base + adapter on only ",
+                100 * comparison.top1_agreement, " % of next tokens"),
+            "nothing was written; this is a defect, please report it with the two folders' "
+            "config files");
 }
 
 }  // namespace llama2zh

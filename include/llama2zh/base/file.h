@@ -87,6 +87,20 @@ class StagedFolder {
   bool committed_ = false;
 };
 
+// A lock on an existing folder while it lives, against a second process that would write there too:
+// kIo if one holds it. File systems without locks give none. It goes with its process.
+class FolderLock {
+ public:
+  explicit FolderLock(const fs::path& folder);
+  ~FolderLock();
+  FolderLock(FolderLock&& other) noexcept;
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int fd_ = -1;
+};
+
 // kIo unless a file of `bytes` more can be expected to fit into the folder's file system.
 void check_free_space(const fs::path& folder, uint64_t bytes);
 void fsync_path(const fs::path& path);  // a file or a folder

@@ -30,5 +30,8 @@ struct MergeComparison {
   int64_t positions = 0;
 };
 MergeComparison compare_merge(const std::filesystem::path& merged, const MergeOptions& options);
+// kData naming `merged` if the two choose another next token more often than the rounding of weights
+// explains.
+void require_agreement(const MergeComparison& comparison, const std::filesystem::path& merged);
 
 }  // namespace llama2zh
