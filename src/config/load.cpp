@@ -111,6 +111,10 @@ void append_list_elements(const OptionEntry& entry, const std::string& text, std
     list.insert(list.end(), parsed.begin(), parsed.end());
     return;
   }
+  if (text.front() == '{') {
+    list.push_back(parse_json(text, cat(where, ": ", entry.key)));
+    return;
+  }
   for (const std::string& part : split(text, ',')) {
     if (part.empty()) {
       fail_value(where, entry.key, text, "no empty element",

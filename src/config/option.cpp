@@ -8,6 +8,7 @@
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/base/utf8.h"
+#include "llama2zh/config/load.h"
 
 namespace llama2zh {
 namespace {
@@ -107,6 +108,29 @@ void check_range(const OptionEntry& entry, const json& value, std::string_view w
 }
 
 namespace option_detail {
+
+void set_section(OptionTable options, const std::string& key, const json& value,
+                 std::string_view where) {
+  if (!value.is_object()) fail_value(where, key, value, "a section { ... } of keys");
+  for (const auto& [name, item] : value.items()) {
+    const OptionEntry* entry = find_option(options, key + "." + name);
+    if (entry == nullptr) {
+      fail_usage(where, cat("unknown key \"", key, ".", name, "\""),
+                 did_you_mean(options, key + "." + name));
+    }
+    entry->set(item, where);
+  }
+  for (const OptionEntry& entry : options) check_range(entry, entry.get(), where);
+}
+
+json section_to_json(const OptionTable& options) {
+  json object = json::object();
+  for (const OptionEntry& entry : options) {
+    const json value = entry.get();
+    if (!value.is_null()) object[entry.key] = value;
+  }
+  return object;
+}
 
 std::optional<bool> boolean_from_json(const json& value) {
   if (!value.is_boolean()) return std::nullopt;

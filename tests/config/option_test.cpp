@@ -167,5 +167,51 @@ TEST_F(Options, CheckValuesFindsADefaultThatMustBeReplaced) {
               HasSubstr("default: dtype is \"\", expected one of"));
 }
 
+struct Part {
+  std::string path;
+  std::optional<double> weight;
+  static auto options() {
+    return std::tuple(option("path", &Part::path, "Where.", not_empty()),
+                      option("weight", &Part::weight, "How much.", greater_than(0)));
+  }
+};
+struct Parts {
+  std::vector<Part> mixture;
+  static auto options() { return std::tuple(option("mixture", &Parts::mixture, "What is mixed.")); }
+};
+
+TEST(SectionLists, AreOneOptionWithKeysInside) {
+  Parts parts;
+  const OptionTable table = bind_options(parts, "data.");
+  ASSERT_EQ(table.size(), 1u);
+  EXPECT_EQ(table[0].type, "list of sections");
+  const json value = {{{"path", "a"}, {"weight", 2}}, {{"path", "b"}}};
+  table[0].set(value, "x.json:3");
+  ASSERT_EQ(parts.mixture.size(), 2u);
+  EXPECT_EQ(parts.mixture[0].weight, 2.0);
+  EXPECT_FALSE(parts.mixture[1].weight);
+  EXPECT_EQ(table[0].get(), json({{{"path", "a"}, {"weight", 2.0}}, {{"path", "b"}}}));
+  const auto refused = [&](const json& wrong) {
+    std::string text = error_text_of(ErrorKind::kUsage, [&] { table[0].set(wrong, "x.json:3"); });
+    EXPECT_EQ(parts.mixture.size(), 2u) << "a refused value must change nothing";
+    return text;
+  };
+  EXPECT_EQ(refused("a"),
+            "x.json:3: data.mixture is \"a\", expected a list of sections [{ ... }, ...]");
+  EXPECT_THAT(refused(json::array({"a"})),
+              HasSubstr("data.mixture[0] is \"a\", expected a section"));
+  EXPECT_THAT(refused({{{"path", "a"}}, {{"path", "b"}, {"weight", 0}}}),
+              HasSubstr("data.mixture[1].weight is 0.0, expected greater than 0"));
+  EXPECT_THAT(refused(json::array({{{"pth", "a"}}})),
+              HasSubstr("did you mean \"data.mixture[0].path\"?"));
+  EXPECT_THAT(refused(json::array({{{"weight", 1}}})), HasSubstr("data.mixture[0].path"));
+  Provenance provenance;
+  set_from_text(table, "data.mixture", {R"({"path": "c"})", R"([{"path": "d", "weight": 3}])"},
+                "command line", provenance);
+  ASSERT_EQ(parts.mixture.size(), 2u);
+  EXPECT_EQ(parts.mixture[0].path, "c");
+  EXPECT_EQ(parts.mixture[1].weight, 3.0);
+}
+
 }  // namespace
 }  // namespace llama2zh

@@ -19,7 +19,7 @@ void load_config_file(const OptionTable& options, const std::filesystem::path& p
 
 // Sets one option from text as the command line gives it: "1e-4", "true", "null" (of an optional).
 // Each value of a list is one element, several with commas between them ("a,b"), or a JSON list
-// ('["a,b"]', for texts that hold a comma). `where` is put into errors and into `provenance`.
+// ('["a,b"]', for texts that hold a comma); of a list of sections a JSON object or list. `where` is put into errors and into `provenance`.
 void set_from_text(const OptionTable& options, const std::string& key,
                    const std::vector<std::string>& values, std::string_view where,
                    Provenance& provenance);

@@ -24,8 +24,9 @@ namespace llama2zh {
 //   };
 //
 // Member types: bool, int64_t, double, std::string, std::vector<std::string>, std::vector<int64_t>,
-// std::optional of a scalar (JSON null = none), or another config struct (a section: its keys
-// become "lora.rank"). Everything else (JSON file, --lora.rank 16, --help, docs/options.md,
+// std::optional of a scalar (JSON null = none), another config struct (a section: its keys become
+// "lora.rank"), or a std::vector of one (a list of sections [{...}, {...}], one option as a whole; its
+// elements' keys are "mixture[0].path" in errors). Everything else (JSON file, --lora.rank 16, --help, docs/options.md,
 // completion, "did you mean") visits that tuple.
 
 // A range: `text` is shown in help, docs and errors ("at least 1"); `holds` is asked with the value
@@ -60,7 +61,7 @@ Option<Struct, Value> option(const char* key, Value Struct::*member, const char*
 // One leaf option bound to one object; the object must outlive it.
 struct OptionEntry {
   std::string key;   // "lora.rank"
-  std::string type;  // "integer", "number", "boolean", "text", "list of texts", "list of integers"
+  std::string type;  // "integer", "number", "boolean", "text", "list of texts" (integers, sections)
   std::string doc;
   std::optional<Range> range;
   bool is_list = false;

@@ -3,7 +3,9 @@
 // The body of bind_options(): included by option.h and by nothing else.
 
 #include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace llama2zh {
 namespace option_detail {
@@ -86,6 +88,46 @@ concept Section = requires {
 };
 
 template <typename Value>
+struct ListElement {
+  static constexpr bool kOfSections = false;
+};
+template <Section Value>
+struct ListElement<std::vector<Value>> {
+  static constexpr bool kOfSections = true;
+  using Type = Value;
+};
+
+// Applies a JSON object to a section's options; kUsage names `key` + the option's name.
+void set_section(OptionTable options, const std::string& key, const json& value,
+                 std::string_view where);
+json section_to_json(const OptionTable& options);
+
+// A list of sections, [{...}, {...}]: one option whose value is the whole list.
+template <typename Value>
+OptionEntry bind_section_list(std::vector<Value>& member, std::string key, const char* doc) {
+  OptionEntry entry;
+  entry.key = key;
+  entry.type = "list of sections";
+  entry.doc = doc;
+  entry.is_list = true;
+  entry.get = [&member]() -> json {
+    json list = json::array();
+    for (Value& item : member) list.push_back(section_to_json(bind_options(item)));
+    return list;
+  };
+  entry.set = [&member, key](const json& value, std::string_view where) {
+    if (!value.is_array()) fail_value(where, key, value, "a list of sections [{ ... }, ...]");
+    std::vector<Value> items(value.size());
+    for (size_t i = 0; i < items.size(); ++i) {
+      const std::string name = key + "[" + std::to_string(i) + "]";
+      set_section(bind_options(items[i], name + "."), name, value[i], where);
+    }
+    member = std::move(items);
+  };
+  return entry;
+}
+
+template <typename Value>
 OptionEntry bind_leaf(Value& member, std::string key, const char* doc, std::optional<Range> range) {
   using Plain = typename Unwrapped<Value>::Type;
   constexpr bool kOptional = Unwrapped<Value>::kOptional;
@@ -133,6 +175,8 @@ void bind_one(OptionTable& table, Struct& object, const std::string& prefix,
     for (OptionEntry& entry : bind_options(object.*option.member, key + ".")) {
       table.push_back(std::move(entry));
     }
+  } else if constexpr (ListElement<Value>::kOfSections) {
+    table.push_back(bind_section_list(object.*option.member, key, option.doc));
   } else {
     table.push_back(bind_leaf(object.*option.member, key, option.doc, option.range));
   }
