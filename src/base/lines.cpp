@@ -41,7 +41,11 @@ class RawFile {
     if (begin_ == end_) fill();
     return {block_ + begin_, end_ - begin_};
   }
-  void consume(size_t size) { begin_ += size; }
+  void consume(size_t size) {
+    begin_ += size;
+    consumed_ += size;
+  }
+  uint64_t consumed() const { return consumed_; }
   const std::string& path() const { return path_; }
 
  private:
@@ -61,6 +65,7 @@ class RawFile {
   Descriptor fd_;
   char block_[kBlock];
   size_t begin_ = 0, end_ = 0;
+  uint64_t consumed_ = 0;
 };
 
 class PlainSource : public ByteSource {
@@ -73,6 +78,7 @@ class PlainSource : public ByteSource {
     file_->consume(bytes.size());
     return bytes.size();
   }
+  uint64_t consumed() const override { return file_->consumed(); }
 
  private:
   std::unique_ptr<RawFile> file_;
@@ -101,6 +107,7 @@ class GzipSource : public ByteSource {
     }
     return got;
   }
+  uint64_t consumed() const override { return file_->consumed(); }
 
  private:
   void start_member(std::string_view input) {
@@ -158,6 +165,7 @@ class ZstdSource : public ByteSource {
     }
     return out.pos;
   }
+  uint64_t consumed() const override { return file_->consumed(); }
 
  private:
   std::unique_ptr<RawFile> file_;

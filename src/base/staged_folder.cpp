@@ -93,8 +93,8 @@ FolderLock::~FolderLock() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-StagedFolder::StagedFolder(const fs::path& target, Existing existing)
-    : target_(resolved_target(target)), partial_(target_) {
+StagedFolder::StagedFolder(const fs::path& target, Existing existing, Unfinished unfinished)
+    : target_(resolved_target(target)), partial_(target_), keep_(unfinished == Unfinished::kKeep) {
   partial_ += ".partial";
   check_target(target_, existing);
   std::error_code error;
@@ -102,6 +102,7 @@ StagedFolder::StagedFolder(const fs::path& target, Existing existing)
   if (error) fail_io(target_.string(), "the folder above can't be made", error.value());
   if (fs::exists(partial_, error)) {
     lock_ = lock_folder(partial_);
+    if (keep_) return;
     fs::remove_all(partial_, error);
     ::close(lock_);
     lock_ = -1;
@@ -116,7 +117,7 @@ StagedFolder::StagedFolder(const fs::path& target, Existing existing)
 StagedFolder::~StagedFolder() {
   if (lock_ >= 0) ::close(lock_);
   std::error_code ignored;
-  if (!committed_) fs::remove_all(partial_, ignored);
+  if (!committed_ && !keep_) fs::remove_all(partial_, ignored);
 }
 
 void StagedFolder::commit() {

@@ -64,15 +64,19 @@ void write_file_atomic(const fs::path& path, std::string_view bytes);
 
 // What to do when an output folder exists and is not empty.
 enum class Existing { kRefuse, kReplace };
+// What to do with a partial folder that an earlier process left, and with one's own without commit().
+enum class Unfinished { kRemove, kKeep };
 
 // A folder that appears whole or not at all: build it under path() (a sibling `NAME.partial`), then
 // commit() moves it to `target`, replacing the old folder only then. Throws kUsage at construction
 // if `target` is a file, or a non-empty folder and `existing` is kRefuse. A partial folder that a
 // crashed process left is removed, one that a living process writes is a kIo error. Without
-// commit() the partial folder is removed. One thread at a time.
+// commit() the partial folder is removed. With kKeep both stay, for work that can be resumed. One
+// thread at a time.
 class StagedFolder {
  public:
-  StagedFolder(const fs::path& target, Existing existing);
+  StagedFolder(const fs::path& target, Existing existing,
+               Unfinished unfinished = Unfinished::kRemove);
   ~StagedFolder();
   StagedFolder(const StagedFolder&) = delete;
   StagedFolder& operator=(const StagedFolder&) = delete;
@@ -85,6 +89,7 @@ class StagedFolder {
   fs::path partial_;
   int lock_ = -1;
   bool committed_ = false;
+  bool keep_ = false;
 };
 
 // A lock on an existing folder while it lives, against a second process that would write there too:

@@ -15,6 +15,8 @@ class ByteSource {
   static std::unique_ptr<ByteSource> open(const std::filesystem::path& path);
   virtual ~ByteSource() = default;
   virtual size_t read(char* buffer, size_t size) = 0;  // 0 at the end
+  // Bytes of the file itself (compressed ones, then) that have been used so far: how far it is.
+  virtual uint64_t consumed() const = 0;
 };
 
 // Lines of a file without their end (\n or \r\n; a UTF-8 byte order mark at the start is dropped).
@@ -23,8 +25,9 @@ class LineReader {
  public:
   explicit LineReader(const std::filesystem::path& path, size_t max_line = size_t{1} << 28);
   bool next(std::string& line);
-  int64_t line_number() const { return line_number_; }  // of the last line returned, from 1
-  std::string where() const;                            // "file:line"
+  int64_t line_number() const { return line_number_; }       // of the last line returned, from 1
+  std::string where() const;                                 // "file:line"
+  uint64_t consumed() const { return source_->consumed(); }  // bytes of the file used so far
 
  private:
   std::filesystem::path path_;
