@@ -14,7 +14,7 @@ formats: base
 kernels: base
 distributed: base config
 nn: base kernels
-data: base config tokenizer
+data: base config tokenizer formats
 model: base config tokenizer formats kernels nn
 train: base config tokenizer formats kernels nn data model distributed
 engine: base config tokenizer formats kernels nn model

@@ -61,6 +61,7 @@ const std::vector<Command>& commands() {
       {"extend-vocab", "Merge a tokenizer into another and resize the model", run_extend_vocab},
       {"init-model", "Make a model with random weights from a tokenizer and a shape",
        run_init_model},
+      {"prepare", "Tokenise a corpus into a store that training reads", run_prepare},
       {"pretrain", "Continue pretraining on raw text (LoRA + embeddings + head, or in full)",
        run_pretrain},
       {"sft", "Fine-tune on dialogues", run_sft},

@@ -11,6 +11,8 @@
 #include "llama2zh/config/command_line.h"
 #include "llama2zh/data/datasets.h"
 #include "llama2zh/data/loader.h"
+#include "llama2zh/data/token_store.h"
+#include "llama2zh/data/training_data.h"
 #include "llama2zh/train/run_config.h"
 
 namespace llama2zh {
@@ -41,8 +43,30 @@ struct DataShowOptions {
 
 RowKind find_kind(const DataShowOptions& options, const DataConfig& data) {
   if (options.kind != "auto") return options.kind == "sft" ? RowKind::kSft : RowKind::kPretrain;
-  for (const std::string& file : expand_files(data.train_files)) return guess_row_kind(file);
-  return RowKind::kPretrain;
+  std::string first;
+  if (!data.train_files.empty()) first = data.train_files[0];
+  if (!data.mixture.empty()) first = data.mixture[0].path;
+  if (first.empty()) return RowKind::kPretrain;
+  if (is_token_store(first)) return read_store_info(first).kind;
+  return guess_row_kind(expand_files({first}).front());
+}
+
+// What is shown: rows in memory, or a run's mapped ones.
+struct ShownRows {
+  std::string name;
+  const RowSource* rows = nullptr;
+  RowCounts counts;
+};
+
+struct TokenRow {
+  std::vector<TokenId> ids;
+  std::vector<uint8_t> supervised;
+};
+
+TokenRow read_row(const RowSource& rows, int64_t row) {
+  TokenRow result;
+  rows.read(rows.begin(row), static_cast<int64_t>(rows.length(row)), result.ids, result.supervised);
+  return result;
 }
 
 // Control characters of a piece would reach the terminal.
@@ -66,10 +90,9 @@ std::string marked(const std::string& piece, bool supervised, bool colour) {
   return supervised ? cat("[", piece, "]") : piece;
 }
 
-void print_token_row(const NamedRows& data, int64_t row, const Tokenizer& tokenizer,
+void print_token_row(const ShownRows& data, int64_t row, const Tokenizer& tokenizer,
                      const DataShowOptions& options) {
-  const auto ids = data.rows.ids(row);
-  const auto supervised = data.rows.supervised(row);
+  const auto [ids, supervised] = read_row(*data.rows, row);
   const size_t shown = options.max_tokens == 0
                            ? ids.size()
                            : std::min(ids.size(), static_cast<size_t>(options.max_tokens));
@@ -91,24 +114,17 @@ void print_token_row(const NamedRows& data, int64_t row, const Tokenizer& tokeni
               pieces.c_str(), rest.c_str(), numbers.c_str(), rest.c_str());
 }
 
-void print_row_json(const NamedRows& data, int64_t row, const Tokenizer& tokenizer) {
+void print_row_json(const ShownRows& data, int64_t row, const Tokenizer& tokenizer) {
+  const auto [ids, supervised] = read_row(*data.rows, row);
   ordered_json out;
-  out["ids"] = data.rows.ids(row);
+  out["ids"] = ids;
   out["pieces"] = ordered_json::array();
-  for (const TokenId id : data.rows.ids(row))
-    out["pieces"].push_back(utf8_sanitize(tokenizer.piece(id)));
-  out["supervised"] = data.rows.supervised(row);
+  for (const TokenId id : ids) out["pieces"].push_back(utf8_sanitize(tokenizer.piece(id)));
+  out["supervised"] = supervised;
   std::puts(out.dump().c_str());
 }
 
-ordered_json count_rows(const NamedRows& data, RowKind kind, const RunConfig& run) {
-  std::vector<int64_t> lengths;
-  for (int64_t row = 0; row < data.rows.size(); ++row)
-    lengths.push_back(static_cast<int64_t>(data.rows.length(row)));
-  std::sort(lengths.begin(), lengths.end());
-  const auto quantile = [&](size_t percent) {
-    return lengths[(lengths.size() - 1) * percent / 100];
-  };
+LoaderOptions shown_loader(RowKind kind, const RunConfig& run) {
   LoaderOptions loader;
   loader.kind = kind;
   loader.block_size = run.data.block_size;
@@ -116,19 +132,32 @@ ordered_json count_rows(const NamedRows& data, RowKind kind, const RunConfig& ru
   loader.cross_documents = run.data.cross_documents;
   loader.shuffle = run.data.shuffle;
   loader.seed = static_cast<uint64_t>(run.train.seed);
+  return loader;
+}
+
+ordered_json count_rows(const ShownRows& data, RowKind kind, const RunConfig& run) {
+  std::vector<int64_t> lengths;
+  for (int64_t row = 0; row < data.rows->size(); ++row)
+    lengths.push_back(static_cast<int64_t>(data.rows->length(row)));
+  std::sort(lengths.begin(), lengths.end());
+  const auto quantile = [&](size_t percent) {
+    return lengths[(lengths.size() - 1) * percent / 100];
+  };
   const RowCounts& counts = data.counts;
   return {{"rows", counts.rows},
           {"bad", counts.bad},
           {"overlong", counts.overlong},
           {"dropped", counts.dropped},
+          {"filtered", counts.filtered},
+          {"duplicates", counts.duplicates},
           {"characters", counts.characters},
-          {"tokens", data.rows.total_tokens()},
-          {"supervised", data.rows.total_supervised()},
+          {"tokens", data.rows->total_tokens()},
+          {"supervised", data.rows->total_supervised()},
           {"median_length", quantile(50)},
           {"p95_length", quantile(95)},
           {"max_length", quantile(100)},
           {"block_size", run.data.block_size},
-          {"blocks", BatchLoader(data.rows, loader).batches(0)}};
+          {"blocks", BatchLoader(*data.rows, shown_loader(kind, run)).batches(0)}};
 }
 
 void print_counts(const ordered_json& counts, const std::string& first_bad, bool whole) {
@@ -139,7 +168,49 @@ void print_counts(const ordered_json& counts, const std::string& first_bad, bool
   if (!first_bad.empty()) std::printf("  first bad row: %s\n", first_bad.c_str());
 }
 
-void show_rows(const DataShowOptions& options, const RunConfig& run) {
+void show_source(const ShownRows& source, RowKind kind, const Tokenizer& tokenizer,
+                 const DataShowOptions& options, const RunConfig& run) {
+  for (int64_t row = 0; row < std::min(options.n, source.rows->size()); ++row) {
+    if (options.json)
+      print_row_json(source, row, tokenizer);
+    else
+      print_token_row(source, row, tokenizer, options);
+  }
+  const ordered_json counts = count_rows(source, kind, run);
+  if (!options.json)
+    print_counts(counts, source.counts.first_bad, options.counts);
+  else if (options.counts)
+    std::puts(ordered_json{{"counts", counts}}.dump().c_str());
+}
+
+// The sources of a mixture and what an epoch takes of each.
+void print_shares(const TrainingData& data, RowKind kind, const RunConfig& run) {
+  const auto blocks = BatchLoader(data.mixed_rows(), shown_loader(kind, run)).sources();
+  int64_t all = 0;
+  for (const auto& source : blocks) all += source.in_epoch;
+  std::printf("\nan epoch of the mixture: %s blocks\n", with_thousands(all).c_str());
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    std::printf("  %s: %.2f %%, %s of %s blocks\n", data.train[i].set.name.c_str(),
+                100.0 * static_cast<double>(blocks[i].in_epoch) / static_cast<double>(all),
+                with_thousands(blocks[i].in_epoch).c_str(),
+                with_thousands(blocks[i].blocks).c_str());
+  }
+}
+
+// Of stores and mixtures, as a run opens them.
+void show_run_data(const DataConfig& config, RowKind kind, const Tokenizer& tokenizer,
+                   const DataShowOptions& options, const RunConfig& run) {
+  const TrainingData data = open_training_data(config, kind, tokenizer);
+  if (data.stopped) return;
+  for (const TrainingSource& source : data.train) {
+    if (!options.json && data.train.size() > 1) std::printf("\n%s:\n", source.set.name.c_str());
+    show_source({source.set.name, source.set.rows.get(), source.set.counts}, kind, tokenizer,
+                options, run);
+  }
+  if (!options.json && data.train.size() > 1) print_shares(data, kind, run);
+}
+
+void show_rows(DataShowOptions options, const RunConfig& run) {
   if (run.model.tokenizer.empty() && run.model.path.empty()) {
     fail_usage("model.tokenizer", "no tokenizer is named",
                "give --model.tokenizer or --model.path");
@@ -149,13 +220,7 @@ void show_rows(const DataShowOptions& options, const RunConfig& run) {
   DataConfig data = run.data;
   data.validation_files.clear();
   data.validation_split = 0;
-  if (!options.counts) {
-    const int64_t wanted = std::max<int64_t>(1, options.n);
-    data.max_rows = data.max_rows > 0 ? std::min(data.max_rows, wanted) : wanted;
-  }
   const RowKind kind = find_kind(options, data);
-  const NamedRows train = load_datasets(data, kind, tokenizer).train;
-  const int64_t shown = std::min(options.n, train.rows.size());
   if (!options.json) {
     std::printf("%s rows, %stokenizer %s (%s pieces); %s\n",
                 kind == RowKind::kSft ? "sft" : "pretrain",
@@ -163,17 +228,17 @@ void show_rows(const DataShowOptions& options, const RunConfig& run) {
                 tokenizer.path().string().c_str(), with_thousands(tokenizer.vocab_size()).c_str(),
                 use_colour() ? "green tokens are supervised" : "[tokens] are supervised");
   }
-  for (int64_t row = 0; row < shown; ++row) {
-    if (options.json)
-      print_row_json(train, row, tokenizer);
-    else
-      print_token_row(train, row, tokenizer, options);
+  if (!data.mixture.empty() ||
+      std::any_of(data.train_files.begin(), data.train_files.end(), is_token_store)) {
+    options.counts = options.counts || !options.json;  // all of it is there
+    return show_run_data(data, kind, tokenizer, options, run);
   }
-  const ordered_json counts = count_rows(train, kind, run);
-  if (!options.json)
-    print_counts(counts, train.counts.first_bad, options.counts);
-  else if (options.counts)
-    std::puts(ordered_json{{"counts", counts}}.dump().c_str());
+  if (!options.counts) {
+    const int64_t wanted = std::max<int64_t>(1, options.n);
+    data.max_rows = data.max_rows > 0 ? std::min(data.max_rows, wanted) : wanted;
+  }
+  const NamedRows train = load_datasets(data, kind, tokenizer).train;
+  show_source({train.name, &train.rows, train.counts}, kind, tokenizer, options, run);
 }
 
 }  // namespace

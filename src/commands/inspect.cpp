@@ -10,6 +10,7 @@
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/config/command_line.h"
+#include "llama2zh/data/token_store.h"
 #include "llama2zh/formats/manifest.h"
 #include "llama2zh/formats/meta.h"
 #include "llama2zh/formats/peft.h"
@@ -34,8 +35,10 @@ struct InspectOptions {
   static auto options() {
     using T = InspectOptions;
     return std::tuple(
-        option("path", &T::path,
-               "A model, adapter, tokenizer or checkpoint folder, or one of their files."),
+        option(
+            "path", &T::path,
+            "A model, adapter, tokenizer, checkpoint or token store folder, or a file of the first "
+            "three."),
         option("tensors", &T::tensors, "List every tensor."),
         option("checksums", &T::checksums,
                "Verify the manifest's checksums (reads every byte); sizes are checked always."),
@@ -113,6 +116,31 @@ ordered_json inspect_model(const fs::path& path, bool list) {
           {"weights", tensor_summary(*model.source, list)}};
 }
 
+ordered_json inspect_store(const fs::path& folder, bool checksums) {
+  if (checksums) verify_token_store(folder);
+  const StoreInfo info = read_store_info(folder);
+  ordered_json out = {{"kind", "tokens"},
+                      {"row_kind", info.kind == RowKind::kSft ? "sft" : "pretrain"},
+                      {"id_bytes", info.id_bytes},
+                      {"fingerprint", info.fingerprint}};
+  for (const auto& [name, set] : info.sets) {
+    const RowCounts& counts = set.counts;
+    out[name] = {{"rows", set.rows},
+                 {"tokens", set.tokens},
+                 {"supervised", set.supervised},
+                 {"characters", counts.characters},
+                 {"longest", set.longest},
+                 {"shards", set.shards.size()}};
+    if (name == "train") {
+      out["left_out"] = {{"bad", counts.bad},
+                         {"dropped", counts.dropped},
+                         {"filtered", counts.filtered},
+                         {"duplicates", counts.duplicates}};
+    }
+  }
+  return out;
+}
+
 // The kind is read off the files; a manifest, where there is one, is verified first.
 ordered_json inspect_path(const InspectOptions& options) {
   const fs::path path = options.path;
@@ -131,7 +159,9 @@ ordered_json inspect_path(const InspectOptions& options) {
                        {"base_identity", manifest.base_identity},
                        {"extra", manifest.extra}};
   }
-  if (path.extension() == ".model") {
+  if (manifest_kind == "tokens") {
+    out.update(inspect_store(path, options.checksums));
+  } else if (path.extension() == ".model") {
     out["kind"] = "tokenizer";
   } else if (folder && is_peft_folder(path)) {
     out.update(inspect_adapter(path, options.tensors));

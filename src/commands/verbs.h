@@ -10,6 +10,7 @@ int run_tokenize(const std::vector<std::string>& args);
 int run_train_tokenizer(const std::vector<std::string>& args);
 int run_extend_vocab(const std::vector<std::string>& args);
 int run_init_model(const std::vector<std::string>& args);
+int run_prepare(const std::vector<std::string>& args);
 int run_pretrain(const std::vector<std::string>& args);
 int run_sft(const std::vector<std::string>& args);
 int run_launch(const std::vector<std::string>& args);

@@ -1,15 +1,15 @@
 // Pretraining rows: <s> text </s>, every id a target. A long text (a .txt file is one row) is cut
-// behind newlines into segments for the threads; LLaMA's pieces never cross a newline, so that the
-// ids are those of the whole text.
+// behind newlines into parts for the threads and segments for the cache; LLaMA's pieces never cross a
+// newline, so that the ids are those of the whole text.
 // Dialogues: the chat template's ids; one longer than block_size is cut as `overlong` says, always
 // to a row that ends with the end of an answer. {"text": ...} among them is learnt as it is.
 #include "data/row_encoder.h"
 
 #include <algorithm>
 
-#include "data/parallel.h"
 #include "data/row_text.h"
 #include "llama2zh/base/error.h"
+#include "llama2zh/base/hash.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/base/utf8.h"
 
@@ -17,83 +17,77 @@ namespace llama2zh {
 namespace {
 
 constexpr size_t kSegmentBytes = size_t{1} << 16;
+constexpr size_t kPartBytes = size_t{1} << 18;
 
-bool is_blank(std::string_view text) {
-  return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
-}
+// min_characters and max_characters; 0 is no limit.
+class LengthFilter {
+ public:
+  explicit LengthFilter(const DataConfig& config)
+      : low_(config.min_characters), high_(config.max_characters) {}
+  bool refuses(int64_t characters) const {
+    return characters < low_ || (high_ > 0 && characters > high_);
+  }
 
-// A part of one row's text and its ids.
-struct Segment {
-  size_t row;
-  std::string_view text;
-  bool first;
-  std::vector<TokenId> ids;
-  std::exception_ptr error;
+ private:
+  int64_t low_, high_;
 };
 
 class TextEncoder : public RowEncoder {
  public:
   TextEncoder(const DataConfig& config, const Tokenizer& tokenizer)
-      : field_(config.field), tokenizer_(tokenizer), cut_(newlines_separate(tokenizer)) {}
+      : config_(config),
+        filter_(config),
+        tokenizer_(tokenizer),
+        cut_(newlines_separate(tokenizer)) {}
 
-  std::vector<EncodedRow> encode(std::vector<RawRow>& rows, const std::string& file) override {
-    std::vector<EncodedRow> encoded(rows.size());
-    std::vector<std::string> texts(rows.size());
-    parallel_for(rows.size(), [&](size_t i) {
-      try {
-        texts[i] = text_of_row(rows[i], field_, file);
-        rows[i].text = {};
-        if (is_blank(texts[i])) texts[i].clear();
-        encoded[i].characters = static_cast<int64_t>(utf8_length(texts[i]));
-      } catch (...) {
-        encoded[i].error = std::current_exception();
-      }
-    });
-    std::vector<Segment> segments = cut(texts);
-    parallel_for(segments.size(), [&](size_t i) {
-      try {
-        tokenizer_.encode_append(segments[i].text, segments[i].first, segments[i].ids);
-      } catch (...) {
-        segments[i].error = std::current_exception();
-      }
-    });
-    join_segments(segments, encoded);
-    return encoded;
+  TextOptions text_options() const override {
+    // The length of a text must be known before any of it is used.
+    const bool parts = cut_ && config_.max_characters == 0;
+    return {parse_text_documents(config_.txt_documents),
+            parts ? std::max(kPartBytes, 4 * static_cast<size_t>(config_.min_characters)) : 0};
+  }
+
+  EncodedRow encode(RawRow& raw, const std::string& file) const override {
+    EncodedRow row;
+    row.begins = raw.begins;
+    row.ends = raw.ends;
+    try {
+      const std::string text = text_of_row(raw, config_.field, file);
+      if (row.begins && is_blank(text)) return row;
+      row.characters = static_cast<int64_t>(utf8_length(text));
+      row.filtered = row.begins && row.ends && filter_.refuses(row.characters);
+      if (row.filtered) return row;
+      row.hash = row.begins ? xxh64(text) : 0;
+      append_text(text, row_place(raw, file), row);
+    } catch (const Error&) {
+      row.ids.clear();
+      row.error = std::current_exception();
+    }
+    return row;
   }
 
  private:
-  std::vector<Segment> cut(const std::vector<std::string>& texts) const {
-    std::vector<Segment> segments;
-    for (size_t row = 0; row < texts.size(); ++row) {
-      std::string_view rest = texts[row];
-      for (bool first = true; !rest.empty(); first = false) {
-        size_t size = rest.size();
-        if (cut_ && size > kSegmentBytes) {
-          const size_t newline = rest.find('\n', kSegmentBytes - 1);
-          size = newline == std::string_view::npos ? size : newline + 1;
-        }
-        segments.push_back({row, rest.substr(0, size), first, {}, {}});
-        rest.remove_prefix(size);
+  void append_text(std::string_view rest, const std::string& place, EncodedRow& row) const {
+    row.ids.reserve(rest.size() / 3);
+    if (row.begins) row.ids.push_back(tokenizer_.bos_id());
+    for (bool first = row.begins; !rest.empty(); first = false) {
+      size_t size = rest.size();
+      if (cut_ && size > kSegmentBytes) {
+        const size_t newline = rest.find('\n', kSegmentBytes - 1);
+        size = newline == std::string_view::npos ? size : newline + 1;
       }
+      try {
+        tokenizer_.encode_append(rest.substr(0, size), first, row.ids);
+      } catch (const Error& error) {  // knows the text, not the row
+        fail_data(place, error.what());
+      }
+      rest.remove_prefix(size);
     }
-    return segments;
+    if (row.ends) row.ids.push_back(tokenizer_.eos_id());
   }
 
-  void join_segments(std::vector<Segment>& segments, std::vector<EncodedRow>& encoded) const {
-    for (Segment& segment : segments) {
-      EncodedRow& row = encoded[segment.row];
-      if (segment.error) row.error = segment.error;
-      if (segment.first) row.ids.push_back(tokenizer_.bos_id());
-      row.ids.insert(row.ids.end(), segment.ids.begin(), segment.ids.end());
-      segment.ids = {};
-    }
-    for (EncodedRow& row : encoded) {
-      if (!row.ids.empty()) row.ids.push_back(tokenizer_.eos_id());
-      row.supervised.assign(row.ids.size(), 1);
-    }
-  }
-
-  std::string field_;
+  DataConfig config_;
+  LengthFilter filter_;
   const Tokenizer& tokenizer_;
   bool cut_;
 };
@@ -102,28 +96,29 @@ class DialogueEncoder : public RowEncoder {
  public:
   DialogueEncoder(const DataConfig& config, const Tokenizer& tokenizer)
       : config_(config),
+        filter_(config),
         tokenizer_(tokenizer),
         template_(ChatTemplate::get(config.chat_template)),
         block_size_(static_cast<size_t>(config.block_size)) {}
 
-  std::vector<EncodedRow> encode(std::vector<RawRow>& rows, const std::string& file) override {
-    std::vector<EncodedRow> encoded(rows.size());
-    parallel_for(rows.size(), [&](size_t i) {
-      try {
-        encode_row(rows[i], file, encoded[i]);
-      } catch (...) {
-        encoded[i].error = std::current_exception();
-      }
-    });
-    return encoded;
+  EncodedRow encode(RawRow& raw, const std::string& file) const override {
+    if (!raw.is_json) {
+      fail_usage(file, "dialogues can't be read from plain text", "expected .json or .jsonl");
+    }
+    EncodedRow row;
+    try {
+      encode_row(raw, file, row);
+    } catch (const Error&) {
+      row.error = std::current_exception();
+      row.ids.clear();
+    }
+    raw.text = {};
+    return row;
   }
 
  private:
   void encode_row(const RawRow& raw, const std::string& file, EncodedRow& row) const {
     const std::string place = row_place(raw, file);
-    if (!raw.is_json) {
-      fail_usage(file, "dialogues can't be read from plain text", "expected .json or .jsonl");
-    }
     const json value = parse_row(raw, file);
     if (config_.format == "auto" && is_text_row(value)) return encode_text(value, place, row);
     std::vector<Message> messages = parse_dialogue(value, config_.format, place);
@@ -132,8 +127,12 @@ class DialogueEncoder : public RowEncoder {
     // A question without an answer at the end has no target and nobody sees it.
     if (messages.back().role == Role::kUser) messages.pop_back();
     if (messages.empty()) fail_data(place, "the dialogue has no answer");
-    for (const Message& message : messages)
+    for (const Message& message : messages) {
       row.characters += static_cast<int64_t>(utf8_length(message.content));
+      row.hash = xxh64(message.content, row.hash + static_cast<uint64_t>(message.role));
+    }
+    row.filtered = filter_.refuses(row.characters);
+    if (row.filtered) return;
     EncodedDialogue dialogue = encode_messages(messages, place);
     row.overlong = dialogue.ids.size() > block_size_;
     if (row.overlong) shorten(dialogue);
@@ -153,6 +152,9 @@ class DialogueEncoder : public RowEncoder {
     const auto& text = value["text"].get_ref<const std::string&>();
     if (is_blank(text)) return;
     row.characters = static_cast<int64_t>(utf8_length(text));
+    row.filtered = filter_.refuses(row.characters);
+    if (row.filtered) return;
+    row.hash = xxh64(text);
     row.ids.push_back(tokenizer_.bos_id());
     tokenizer_.encode_append(text, /*dummy_prefix=*/true, row.ids);
     row.ids.push_back(tokenizer_.eos_id());
@@ -190,6 +192,7 @@ class DialogueEncoder : public RowEncoder {
   }
 
   DataConfig config_;
+  LengthFilter filter_;
   const Tokenizer& tokenizer_;
   const ChatTemplate& template_;
   size_t block_size_;

@@ -10,23 +10,29 @@
 
 namespace llama2zh {
 
-// What became of one row.
+// What became of one row, or of a part of a long text.
 struct EncodedRow {
-  std::vector<TokenId> ids;  // empty: not to be used
-  std::vector<uint8_t> supervised;
+  std::vector<TokenId> ids;         // empty: not to be used
+  std::vector<uint8_t> supervised;  // empty: all are
   int64_t characters = 0;
+  uint64_t hash = 0;  // of the text, or of the first part of one that comes in parts
   bool overlong = false;
+  bool filtered = false;  // by min_characters or max_characters
+  bool begins = true, ends = true;
   std::exception_ptr error;  // why the row is bad
 };
 
-// Rows of one kind to ids, many at a time on all cores.
+// Rows of one kind to ids.
 class RowEncoder {
  public:
   static std::unique_ptr<RowEncoder> create(const DataConfig& config, RowKind kind,
                                             const Tokenizer& tokenizer);
   virtual ~RowEncoder() = default;
-  // One result a row, in the rows' order; `rows` are used up.
-  virtual std::vector<EncodedRow> encode(std::vector<RawRow>& rows, const std::string& file) = 0;
+  // How texts are to be read for encode().
+  virtual TextOptions text_options() const { return {}; }
+  // `row` is left without its text. What is wrong with the row is in the result; kUsage is thrown.
+  // Thread-safe.
+  virtual EncodedRow encode(RawRow& row, const std::string& file) const = 0;
 };
 
 // Whether text may be cut behind any "\n" and the parts encoded on their own (all but the first as

@@ -46,6 +46,7 @@ class CharacterSource {
       ++column;
     }
   }
+  uint64_t consumed() const { return source_->consumed(); }
   int skip_space() {
     while (peek() >= 0 && is_json_space(static_cast<char>(peek()))) advance();
     return peek();
@@ -59,40 +60,18 @@ class CharacterSource {
   size_t position_ = 0, size_ = 0;
 };
 
-class TextRowFile : public RowFile {
- public:
-  explicit TextRowFile(std::string path) : path_(std::move(path)) {}
-  bool next(RawRow& row) override {
-    if (done_) return false;
-    done_ = true;
-    row = {read_text_file(path_), 1, 1, false};
-    // As Python's text mode: \r\n is one end of line, not a character more to learn.
-    size_t out = 0;
-    for (size_t i = 0; i < row.text.size(); ++i) {
-      if (row.text[i] == '\r' && i + 1 < row.text.size() && row.text[i + 1] == '\n') continue;
-      row.text[out++] = row.text[i];
-    }
-    row.text.resize(out);
-    return true;
-  }
-
- private:
-  std::string path_;
-  bool done_ = false;
-};
-
 class JsonLinesFile : public RowFile {
  public:
   explicit JsonLinesFile(const std::string& path) : lines_(path, kMaxRowBytes) {}
   bool next(RawRow& row) override {
-    row.column = 1;
-    row.is_json = true;
+    row = {std::move(row.text)};
     do {
       if (!lines_.next(row.text)) return false;
     } while (std::all_of(row.text.begin(), row.text.end(), is_json_space));
     row.line = lines_.line_number();
     return true;
   }
+  uint64_t consumed() const override { return lines_.consumed(); }
 
  private:
   LineReader lines_;
@@ -113,13 +92,14 @@ class JsonArrayFile : public RowFile {
       in_.skip_space();
     }
     any_ = true;
+    row = {std::move(row.text)};
     row.text.clear();
     row.line = in_.line;
     row.column = in_.column;
-    row.is_json = true;
     collect(row);
     return true;
   }
+  uint64_t consumed() const override { return in_.consumed(); }
 
  private:
   [[noreturn]] void fail_here(std::string_view problem) const {
@@ -188,12 +168,12 @@ bool is_data_file(std::string_view path) {
          kDataExtensions.end();
 }
 
-std::unique_ptr<RowFile> RowFile::open(const std::string& path) {
+std::unique_ptr<RowFile> RowFile::open(const std::string& path, const TextOptions& options) {
   if (!is_data_file(path)) {
     fail_usage(path, "the file name does not say what it holds",
                "expected .txt, .json or .jsonl, each also with .gz or .zst behind it");
   }
-  if (data_extension(path) == ".txt") return std::make_unique<TextRowFile>(path);
+  if (data_extension(path) == ".txt") return open_text_file(path, options);
   if (CharacterSource(path).skip_space() == '[') return std::make_unique<JsonArrayFile>(path);
   return std::make_unique<JsonLinesFile>(path);
 }
@@ -219,7 +199,7 @@ json parse_row(const RawRow& row, std::string_view file) {
 }
 
 std::string row_place(const RawRow& row, std::string_view file) {
-  return row.is_json ? cat(file, ":", row.line) : std::string(file);
+  return row.numbered ? cat(file, ":", row.line) : std::string(file);
 }
 
 }  // namespace llama2zh

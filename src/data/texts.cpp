@@ -2,6 +2,7 @@
 #include "data/row_text.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
+#include "llama2zh/base/utf8.h"
 #include "llama2zh/data/datasets.h"
 
 namespace llama2zh {
@@ -23,7 +24,12 @@ const json& find_text(const json& row, const std::string& field, const std::stri
 }  // namespace
 
 std::string text_of_row(RawRow& row, const std::string& field, std::string_view file) {
-  if (!row.is_json) return std::move(row.text);
+  if (!row.is_json) {
+    if (row.numbered && !is_utf8(row.text)) {
+      fail_data(row_place(row, file), "the text is not valid UTF-8", "convert the file to UTF-8");
+    }
+    return std::move(row.text);
+  }
   const json value = parse_row(row, file);
   const std::string place = row_place(row, file);
   const json& text = find_text(value, field, place);

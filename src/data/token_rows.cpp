@@ -15,7 +15,7 @@ void TokenRows::add(std::span<const TokenId> ids, std::span<const uint8_t> super
   }
   ids_.insert(ids_.end(), ids.begin(), ids.end());
   supervised_.insert(supervised_.end(), supervised.begin(), supervised.end());
-  offsets_.push_back(total_tokens());
+  offsets_.push_back(static_cast<int64_t>(ids_.size()));
 }
 
 std::span<const TokenId> TokenRows::ids(int64_t row) const {
@@ -30,28 +30,27 @@ int64_t TokenRows::total_supervised() const {
   return std::accumulate(supervised_.begin(), supervised_.end(), int64_t{0});
 }
 
-TokenRows TokenRows::take(std::span<const int64_t> sorted_rows) {
-  TokenRows taken;
-  for (const int64_t row : sorted_rows) taken.add(ids(row), supervised(row));
-  // The rows that stay move down over the gaps; reading is always ahead of writing.
-  size_t next_taken = 0, kept_tokens = 0, kept_rows = 0;
-  for (int64_t row = 0, rows = size(); row < rows; ++row) {
-    if (next_taken < sorted_rows.size() && sorted_rows[next_taken] == row) {
-      ++next_taken;
-      continue;
-    }
-    const auto from = static_cast<std::ptrdiff_t>(begin(row));
-    const auto to = static_cast<std::ptrdiff_t>(kept_tokens);
-    const auto count = static_cast<std::ptrdiff_t>(length(row));
-    std::copy_n(ids_.begin() + from, count, ids_.begin() + to);
-    std::copy_n(supervised_.begin() + from, count, supervised_.begin() + to);
-    kept_tokens += static_cast<size_t>(count);
-    offsets_[++kept_rows] = static_cast<int64_t>(kept_tokens);
+int64_t TokenRows::longest() const {
+  int64_t longest = 0;
+  for (int64_t row = 0; row < size(); ++row)
+    longest = std::max(longest, static_cast<int64_t>(length(row)));
+  return longest;
+}
+
+void TokenRows::read(int64_t begin, int64_t count, std::vector<TokenId>& ids,
+                     std::vector<uint8_t>& supervised) const {
+  const auto from = static_cast<std::ptrdiff_t>(begin), to = from + count;
+  ids.insert(ids.end(), ids_.begin() + from, ids_.begin() + to);
+  supervised.insert(supervised.end(), supervised_.begin() + from, supervised_.begin() + to);
+}
+
+int64_t RowSource::row_at(int64_t position) const {
+  int64_t low = 0, high = size();  // begin(low) <= position < begin(high)
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    (begin(middle) <= position ? low : high) = middle;
   }
-  ids_.resize(kept_tokens);
-  supervised_.resize(kept_tokens);
-  offsets_.resize(kept_rows + 1);
-  return taken;
+  return low;
 }
 
 }  // namespace llama2zh

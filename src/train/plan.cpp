@@ -93,6 +93,12 @@ std::string describe(const TrainingPlan& plan) {
   if (plan.overlong_rows > 0) out << "; longer than a block: " << plan.overlong_rows;
   if (plan.dropped_rows > 0) out << "; dropped: " << plan.dropped_rows;
   if (plan.bad_rows > 0) out << "; bad and skipped: " << plan.bad_rows;
+  for (const SourcePlan& source : plan.sources) {
+    out << "\n    " << source.name << ": " << with_thousands(source.tokens) << " tokens, "
+        << percent(static_cast<int64_t>(std::llround(source.share * 1e6)), 1000000)
+        << " of an epoch (" << with_thousands(source.blocks_in_epoch) << " blocks, "
+        << source.passes << " passes)";
+  }
   out << "\n  a step       " << plan.micro_batch_size << " x " << plan.accumulation << " blocks of "
       << plan.block_size << " = up to " << with_thousands(plan.tokens_per_step()) << " tokens\n"
       << "  steps        " << with_thousands(plan.steps) << " (" << plan.steps_in_epoch

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <iomanip>
 #include <iostream>
 #include <random>
 
@@ -160,7 +161,7 @@ TrainingState initial_state(RunConfig& config, const RunInputs& inputs,
   TrainingState state;
   state.run_id = new_run_id();
   state.config = to_json(bind_options(config));
-  state.identity = {{"data", rows_fingerprint(inputs.data.train.rows)},
+  state.identity = {{"data", inputs.data.fingerprint()},
                     {"model", base_identity},
                     {"tokenizer", inputs.tokenizer.fingerprint()}};
   return state;
@@ -171,10 +172,10 @@ std::vector<ValidationSet> validation_sets(const RunConfig& config, RowKind kind
   LoaderOptions options = loader_options(config, kind, inputs.tokenizer);
   options.shuffle = false;
   std::vector<ValidationSet> sets;
-  for (const NamedRows& rows : inputs.data.validation) {
-    const int64_t characters = kind == RowKind::kPretrain ? rows.counts.characters : 0;
+  for (const RowSet& set : inputs.data.validation) {
+    const int64_t characters = kind == RowKind::kPretrain ? set.counts.characters : 0;
     sets.push_back(
-        {rows.name, BatchLoader(rows.rows, options), rows.rows.total_supervised(), characters});
+        {set.name, BatchLoader(*set.rows, options), set.rows->total_supervised(), characters});
   }
   return sets;
 }
@@ -199,6 +200,7 @@ void print_summary(const Trainer& trainer, const RunConfig& config) {
               << result.perplexity();
     if (result.bits_per_character) std::cout << ", bits/character " << *result.bits_per_character;
   }
+  std::cout << "; waited for data " << std::setprecision(2) << 100 * trainer.data_wait() << " %";
   std::cout << "; peak memory " << human_bytes(static_cast<uint64_t>(usage.ru_maxrss) * 1024)
             << "\n"
             << (config.method == "full" ? "Model: " : "Adapter: ") << config.output_dir
@@ -211,7 +213,9 @@ TrainOutcome run_training(RunConfig config, RowKind kind) {
   install_stop_signals();
   check_output_folder(config);
   RunInputs inputs = open_inputs(config, kind);
-  const BatchLoader loader(inputs.data.train.rows, loader_options(config, kind, inputs.tokenizer));
+  if (inputs.data.stopped) return TrainOutcome::kStopped;
+  const BatchLoader loader(inputs.data.mixed_rows(),
+                           loader_options(config, kind, inputs.tokenizer));
   std::cout << describe(make_plan(config, inputs, loader)) << std::endl;
   if (config.plan_only) return TrainOutcome::kFinished;
 
@@ -230,6 +234,7 @@ TrainOutcome run_training(RunConfig config, RowKind kind) {
   const ResultWriter writer(config, kind, inputs, *model);
   TrainerParts parts{.model = model.get(),
                      .loader = &loader,
+                     .prefetch = config.data.prefetch,
                      .validation = validation_sets(config, kind, inputs),
                      .output_dir = config.output_dir,
                      .weights = [&](bool copy) { return writer.snapshot(copy); },

@@ -4,11 +4,9 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <set>
 
 #include "llama2zh/base/error.h"
-#include "llama2zh/base/hash.h"
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/model/lora.h"
@@ -124,6 +122,21 @@ void check_scope(const RunConfig& config, const LlamaConfig& model) {
   }
 }
 
+// What an epoch takes of each source of a mixture; nothing if there is one source only.
+std::vector<SourcePlan> plan_sources(const TrainingData& data, const BatchLoader& loader) {
+  std::vector<SourcePlan> plans;
+  const auto blocks = loader.sources();
+  int64_t all = 0;
+  for (const auto& source : blocks) all += source.in_epoch;
+  for (size_t i = 0; i < blocks.size() && blocks.size() > 1; ++i) {
+    const auto in_epoch = static_cast<double>(blocks[i].in_epoch);
+    plans.push_back({data.train[i].set.name, data.train[i].set.rows->total_tokens(),
+                     blocks[i].in_epoch, in_epoch / static_cast<double>(all),
+                     in_epoch / static_cast<double>(blocks[i].blocks)});
+  }
+  return plans;
+}
+
 }  // namespace
 
 RunInputs open_inputs(RunConfig& config, RowKind kind) {
@@ -156,8 +169,8 @@ RunInputs open_inputs(RunConfig& config, RowKind kind) {
   check_lengths(config, open.config);
   config.model.device = device.str();
   config.model.dtype = dtype_name(dtype);
-  Datasets data = load_datasets(config.data, kind, tokenizer);
-  if (data.train.rows.total_supervised() == 0) {
+  TrainingData data = open_training_data(config.data, kind, tokenizer);
+  if (!data.stopped && data.total_supervised() == 0) {
     fail_data(join(config.data.train_files, ", "), "no row holds a token to be learned");
   }
   return {
@@ -180,18 +193,19 @@ LoaderOptions loader_options(const RunConfig& config, RowKind kind, const Tokeni
 
 TrainingPlan make_plan(const RunConfig& config, const RunInputs& inputs,
                        const BatchLoader& loader) {
-  const NamedRows& train = inputs.data.train;
+  const RowCounts counts = inputs.data.counts();
   const StepCount steps(loader, config.train);
   const auto bytes = static_cast<int64_t>(c10::elementSize(inputs.dtype));
   TrainingPlan plan;
   plan.parameters = inputs.open.config.parameter_count();
   plan.trainable = trainable_parameters(inputs.open.config, config);
-  plan.rows = train.rows.size();
-  plan.tokens = train.rows.total_tokens();
-  plan.characters = train.counts.characters;
-  plan.bad_rows = train.counts.bad;
-  plan.dropped_rows = train.counts.dropped;
-  plan.overlong_rows = train.counts.overlong;
+  plan.rows = counts.rows;
+  plan.tokens = inputs.data.total_tokens();
+  plan.characters = counts.characters;
+  plan.bad_rows = counts.bad;
+  plan.dropped_rows = counts.dropped + counts.filtered + counts.duplicates;
+  plan.overlong_rows = counts.overlong;
+  plan.sources = plan_sources(inputs.data, loader);
   plan.block_size = config.data.block_size;
   plan.micro_batch_size = config.train.micro_batch_size;
   plan.accumulation = config.train.gradient_accumulation_steps;
@@ -205,19 +219,6 @@ TrainingPlan make_plan(const RunConfig& config, const RunInputs& inputs,
   const bool mapped = inputs.device.is_cpu() && config.model.dtype == inputs.open.config.dtype;
   plan.memory = estimate_memory(inputs.open.config, config, plan.trainable, bytes, mapped);
   return plan;
-}
-
-std::string rows_fingerprint(const TokenRows& rows) {
-  uint64_t hash = 0;
-  for (int64_t row = 0; row < rows.size(); ++row) {
-    const auto ids = rows.ids(row);
-    const auto targets = rows.supervised(row);
-    hash = xxh64({reinterpret_cast<const char*>(ids.data()), ids.size_bytes()}, hash);
-    hash = xxh64({reinterpret_cast<const char*>(targets.data()), targets.size_bytes()}, hash);
-  }
-  char text[17];
-  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
-  return text;
 }
 
 std::unique_ptr<Llama> load_for_training(const RunConfig& config, const RunInputs& inputs) {

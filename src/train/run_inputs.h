@@ -5,8 +5,8 @@
 #include <optional>
 #include <string>
 
-#include "llama2zh/data/datasets.h"
 #include "llama2zh/data/loader.h"
+#include "llama2zh/data/training_data.h"
 #include "llama2zh/model/load.h"
 #include "llama2zh/train/plan.h"
 #include "llama2zh/train/run_config.h"
@@ -21,17 +21,16 @@ struct RunInputs {
   Tokenizer tokenizer;
   at::Device device;
   at::ScalarType dtype;
-  Datasets data;
+  TrainingData data;
 };
 
 // Resolves in `config` what was left open: device, dtype, the lora section where peft_path decides
-// it (a warning for each value that it overrules).
+// it (a warning for each value that it overrules). When a signal stopped the reading of the rows,
+// data.stopped is set.
 RunInputs open_inputs(RunConfig& config, RowKind kind);
 
 LoaderOptions loader_options(const RunConfig& config, RowKind kind, const Tokenizer& tokenizer);
 TrainingPlan make_plan(const RunConfig& config, const RunInputs& inputs, const BatchLoader& loader);
-// 16 hex digits over ids and targets of all rows.
-std::string rows_fingerprint(const TokenRows& rows);
 
 // The model with what trains marked: fp32 masters, taken from the stored weights without a detour
 // over a narrower type.

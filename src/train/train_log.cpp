@@ -77,6 +77,7 @@ void TrainLog::write(const LogRecord& record) {
                        {"throughput", rounded(record.throughput, 0.01)},
                        {"total_tokens", record.total_tokens},
                        {"memory", record.memory.allocated},
+                       {"data_wait", rounded(record.data_wait, 1e-5)},
                        {"elapsed_time", human_duration(record.elapsed)},
                        {"remaining_time", human_duration(record.remaining)}};
   if (record.mfu > 0) line["mfu"] = rounded(record.mfu, 0.0001);

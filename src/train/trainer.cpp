@@ -51,6 +51,7 @@ Trainer::Trainer(TrainerParts parts, const TrainerConfig& config)
     : parts_(std::move(parts)),
       config_(config),
       steps_(*parts_.loader, config),
+      batches_(*parts_.loader, parts_.prefetch),
       runner_(*parts_.model, config, steps_.total()),
       cost_(*parts_.model),
       state_(parts_.state),
@@ -95,7 +96,7 @@ std::vector<PackedBatch> Trainer::next_batches() {
   const int64_t in_epoch = parts_.loader->batches(state_.epoch);
   while (static_cast<int64_t>(batches.size()) < config_.gradient_accumulation_steps &&
          state_.batch_index < in_epoch) {
-    batches.push_back(parts_.loader->batch(state_.epoch, state_.batch_index++));
+    batches.push_back(batches_.get(state_.epoch, state_.batch_index++));
   }
   if (state_.batch_index == in_epoch) {
     ++state_.epoch;
@@ -145,6 +146,7 @@ void Trainer::log_step(const StepResult& result, double seconds) {
     record.mfu = record.flops / std::max(1e-9, window_seconds_) / parts_.peak_flops;
   }
   record.memory = device_memory(parts_.model->device());
+  record.data_wait = (batches_.wait_seconds() - window_wait_) / std::max(1e-9, window_seconds_);
   record.elapsed = session_seconds_;
   record.remaining = per_step * static_cast<double>(left);
   progress_->update(state_.step, progress_note(record));
@@ -158,6 +160,7 @@ void Trainer::log_step(const StepResult& result, double seconds) {
   window_ = {};
   window_steps_ = 0;
   window_seconds_ = 0;
+  window_wait_ = batches_.wait_seconds();
 }
 
 void Trainer::take_step() {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "data/row_encoder.h"
 #include "tokenizer/test_models.h"
 
@@ -187,40 +189,87 @@ TEST_F(DatasetsTest, ValidationFilesAreNamedSets) {
   EXPECT_EQ(data.train.rows.size(), 1);
 }
 
-TEST_F(DatasetsTest, ValidationSplitIsDeterministicAndDisjoint) {
-  std::string rows;
-  for (int i = 0; i < 200; ++i) rows += "{\"text\": \"" + std::string(i + 1, 'a') + "\"}\n";
-  train_on("t.jsonl", rows);
+TEST_F(DatasetsTest, ValidationSplitGoesByTheHashOfTheText) {
+  std::vector<std::string> rows;
+  for (int i = 0; i < 400; ++i)
+    rows.push_back("{\"text\": \"" + std::string(static_cast<size_t>(i) + 1, 'a') + "\"}\n");
+  const auto lengths_of = [](const TokenRows& of) {  // <s> ▁a a a ... </s>: 2 more than the text's
+    std::vector<size_t> lengths;
+    for (int64_t i = 0; i < of.size(); ++i) lengths.push_back(of.length(i));
+    return lengths;
+  };
+  const auto text_of = [&] {
+    std::string text;
+    for (const std::string& row : rows) text += row;
+    return text;
+  };
+  train_on("t.jsonl", text_of());
   config_.validation_split = 0.1;
-  const Datasets data = load(RowKind::kPretrain), again = load(RowKind::kPretrain);
+  const Datasets data = load(RowKind::kPretrain);
   ASSERT_EQ(data.validation.size(), 1u);
   EXPECT_EQ(data.validation[0].name, "validation");
-  EXPECT_EQ(data.train.rows.size(), 180);
-  EXPECT_EQ(data.validation[0].rows.size(), 20);
-  EXPECT_EQ(data.train.counts.characters + data.validation[0].counts.characters, 200 * 201 / 2);
-  std::vector<int64_t> held, kept;
-  for (int64_t i = 0; i < 20; ++i) {
-    EXPECT_EQ(ids(data.validation[0].rows, i), ids(again.validation[0].rows, i));
-    held.push_back(static_cast<int64_t>(data.validation[0].rows.length(i)));
-  }
-  for (int64_t i = 0; i < 180; ++i) kept.push_back(static_cast<int64_t>(data.train.rows.length(i)));
+  EXPECT_NEAR(static_cast<double>(data.validation[0].rows.size()), 40, 15);
+  EXPECT_EQ(data.train.counts.characters + data.validation[0].counts.characters, 400 * 401 / 2);
+  std::vector<size_t> held = lengths_of(data.validation[0].rows),
+                      kept = lengths_of(data.train.rows);
   EXPECT_TRUE(std::is_sorted(held.begin(), held.end()));  // file order stays on both sides
   EXPECT_TRUE(std::is_sorted(kept.begin(), kept.end()));
-  kept.insert(kept.end(), held.begin(), held.end());
-  std::sort(kept.begin(), kept.end());
-  for (int64_t i = 0; i < 200; ++i) {
-    EXPECT_EQ(kept[static_cast<size_t>(i)], i + 3);  // <s> ▁a a a ... </s>
-  }
-  config_.max_rows = 1;
+  std::vector<size_t> all = held;
+  all.insert(all.end(), kept.begin(), kept.end());
+  std::sort(all.begin(), all.end());
+  for (size_t i = 0; i < 400; ++i) EXPECT_EQ(all[i], i + 3);
+  // Other rows around a text do not change its side.
+  std::reverse(rows.begin(), rows.end());
+  rows.resize(300);
+  rows.push_back(rows[0]);
+  train_on("u.jsonl", text_of());
+  const Datasets fewer = load(RowKind::kPretrain);
+  for (const size_t length : lengths_of(fewer.validation[0].rows))
+    EXPECT_EQ(std::count(held.begin(), held.end(), length), 1) << length;
+  for (const size_t length : lengths_of(fewer.train.rows))
+    EXPECT_EQ(std::count(kept.begin(), kept.end(), length), 1) << length;
+  config_.validation_split = 1e-9;
   expect_error(ErrorKind::kUsage, "data.validation_split", [&] { load(RowKind::kPretrain); });
+}
+
+TEST_F(DatasetsTest, DuplicatesAndLengthsAreLeftOutWhereAskedFor) {
+  train_on("t.jsonl",
+           "{\"text\": \"ab\"}\n{\"text\": \"a b\"}\n{\"input\": \"ab\"}\n"
+           "{\"text\": \"a\"}\n{\"text\": \"abababab\"}\n");
+  config_.deduplicate = true;
+  config_.min_characters = 2;
+  config_.max_characters = 7;
+  const Datasets data = load(RowKind::kPretrain);
+  EXPECT_EQ(data.train.rows.size(), 2);
+  EXPECT_EQ(data.train.counts.duplicates, 1);
+  EXPECT_EQ(data.train.counts.filtered, 2);
+}
+
+TEST_F(DatasetsTest, WhatADocumentIsInATxt) {
+  train_on("t.txt", "ab\r\nb\n \n\na\n");
+  const auto rows = [&](const char* documents) {
+    config_.txt_documents = documents;
+    std::vector<std::string> texts;
+    const TokenRows all = load(RowKind::kPretrain).train.rows;
+    for (int64_t i = 0; i < all.size(); ++i) texts.push_back(tokenizer_.decode(all.ids(i)));
+    return texts;
+  };
+  EXPECT_THAT(rows("whole"), ElementsAre("ab\nb\n \n\na\n"));
+  EXPECT_THAT(rows("blank_lines"), ElementsAre("ab\nb", "a"));
+  EXPECT_THAT(rows("lines"), ElementsAre("ab", "b", "a"));
+  train_on("bad.txt", "ab\n\xff\na\n");
+  expect_error(ErrorKind::kData, "bad.txt:2: the text is not valid UTF-8", [&] { rows("lines"); });
+  expect_error(ErrorKind::kData, "bad.txt:2:1: the text is not valid UTF-8",
+               [&] { rows("whole"); });
 }
 
 TEST_F(DatasetsTest, LongTextsAreCutForTheThreadsWithoutATrace) {
   ASSERT_TRUE(newlines_separate(tokenizer_));
   std::string text;
-  while (text.size() < 300000) text += text.size() % 7 == 0 ? " ab  b\n" : "ba ab\n\n a";
+  while (text.size() < 800000) text += text.size() % 7 == 0 ? " ab  b\n" : "ba ab\n\n a";
   train_on("t.txt", text);
   const Datasets data = load(RowKind::kPretrain);
+  ASSERT_EQ(data.train.rows.size(), 1);
   std::vector<TokenId> expected = {1};
   tokenizer_.encode_append(text, true, expected);
   expected.push_back(2);

@@ -42,21 +42,6 @@ TokenRows random_rows(int64_t count, int64_t longest, uint64_t seed) {
   return rows;
 }
 
-TEST(TokenRows, TakeMovesRowsOut) {
-  TokenRows rows;
-  for (TokenId i = 0; i < 5; ++i)
-    rows.add(std::vector<TokenId>(static_cast<size_t>(i) + 1, i),
-             std::vector<uint8_t>(static_cast<size_t>(i) + 1, 1));
-  const std::vector<int64_t> out = {0, 3};
-  const TokenRows taken = rows.take(out);
-  ASSERT_EQ(taken.size(), 2);
-  EXPECT_THAT(taken.all_ids(), ElementsAre(0, 3, 3, 3, 3));
-  ASSERT_EQ(rows.size(), 3);
-  EXPECT_THAT(rows.all_ids(), ElementsAre(1, 1, 2, 2, 2, 4, 4, 4, 4, 4));
-  EXPECT_THAT(rows.ids(1), ElementsAre(2, 2, 2));
-  EXPECT_EQ(rows.total_supervised(), 10);
-}
-
 TEST(BatchLoader, PretrainingBlocksByHand) {
   TokenRows rows;
   add_row(rows, {1, 10, 11, 2}, {1, 1, 1, 1});
@@ -253,29 +238,36 @@ TEST(BatchLoader, PretrainingBlocksOnceAnEpoch) {
   }
 }
 
-TEST(PackFirstFit, TheFirstBinWithRoom) {
-  EXPECT_THAT(pack_first_fit({4, 8, 1, 4, 2, 1}, 10),
-              ElementsAre(ElementsAre(0, 2, 3, 5), ElementsAre(1, 4)));
+TEST(PackBestFit, TheFullestBinWithRoom) {
+  EXPECT_THAT(pack_best_fit({4, 8, 1, 4, 2, 1}, 10),
+              ElementsAre(ElementsAre(1, 2, 5), ElementsAre(0, 3, 4)));
   EXPECT_THAT(pack_next_fit({4, 8, 1, 4, 2, 1}, 10),
               ElementsAre(ElementsAre(0), ElementsAre(1, 2), ElementsAre(3, 4, 5)));
-  EXPECT_TRUE(pack_first_fit({}, 10).empty());
-  // Against the plain search, bin by bin.
+  EXPECT_TRUE(pack_best_fit({}, 10).empty());
+  // Against the plain search, bin by bin; and no better than the sum of sizes allows.
   Random random(5);
   std::vector<int64_t> sizes;
   for (int i = 0; i < 400; ++i) sizes.push_back(1 + static_cast<int64_t>(random.below(100)));
-  std::vector<std::vector<int64_t>> plain;
-  std::vector<int64_t> room;
-  for (size_t i = 0; i < sizes.size(); ++i) {
-    size_t bin = 0;
-    while (bin < room.size() && room[bin] < sizes[i]) ++bin;
-    if (bin == room.size()) {
-      room.push_back(100);
-      plain.emplace_back();
+  std::vector<int64_t> order = sizes;
+  std::sort(order.rbegin(), order.rend());
+  std::vector<int64_t> room, fill;
+  for (const int64_t size : order) {
+    size_t best = room.size();
+    for (size_t bin = 0; bin < room.size(); ++bin) {
+      if (room[bin] >= size && (best == room.size() || room[bin] < room[best])) best = bin;
     }
-    room[bin] -= sizes[i];
-    plain[bin].push_back(static_cast<int64_t>(i));
+    if (best == room.size()) room.push_back(100);
+    room[best] -= size;
   }
-  EXPECT_EQ(pack_first_fit(sizes, 100), plain);
+  const auto bins = pack_best_fit(sizes, 100);
+  for (const auto& bin : bins) {
+    int64_t sum = 0;
+    for (const int64_t item : bin) sum += sizes[static_cast<size_t>(item)];
+    fill.push_back(100 - sum);
+  }
+  std::sort(room.begin(), room.end());
+  std::sort(fill.begin(), fill.end());
+  EXPECT_EQ(fill, room);
 }
 
 }  // namespace

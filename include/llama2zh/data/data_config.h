@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -8,6 +9,27 @@
 #include "llama2zh/config/option.h"
 
 namespace llama2zh {
+
+// One source of a mixture. What an epoch takes of it: weight, epochs or tokens.
+struct MixtureSource {
+  std::string path;
+  std::optional<double> weight;
+  std::optional<double> epochs;
+  std::optional<int64_t> tokens;
+  static auto options() {
+    return std::tuple(
+        option("path", &MixtureSource::path, "A token store, or a file, folder or glob.",
+               not_empty()),
+        option("weight", &MixtureSource::weight,
+               "Its share of an epoch's blocks among the weights of all sources; the epoch lasts "
+               "until every source was seen once, the others begin again.",
+               greater_than(0)),
+        option("epochs", &MixtureSource::epochs,
+               "How often an epoch goes through it; may be a fraction.", between(1e-9, 1e6)),
+        option("tokens", &MixtureSource::tokens, "How many tokens an epoch takes of it.",
+               at_least(1)));
+  }
+};
 
 // Where rows come from and how they become blocks; the "data" section of pretrain and sft.
 struct DataConfig {
@@ -25,14 +47,24 @@ struct DataConfig {
   bool shuffle = true;
   bool skip_bad_rows = false;
   int64_t max_rows = 0;
+  std::vector<MixtureSource> mixture;
+  std::string cache_dir;
+  std::string txt_documents = "whole";
+  bool deduplicate = false;
+  int64_t min_characters = 0;
+  int64_t max_characters = 0;
+  int64_t threads = 0;
+  int64_t prefetch = 4;
   static auto options() {
     return std::tuple(
         option("train_files", &DataConfig::train_files,
-               "Files, folders or globs: .txt, .json, .jsonl, each also .gz or .zst."),
+               "Files, folders or globs: .txt, .json, .jsonl, each also .gz or .zst; or token "
+               "stores."),
         option("validation_files", &DataConfig::validation_files,
                "Held-out files; each is one evaluation set named after the file."),
         option("validation_split", &DataConfig::validation_split,
-               "Share of the training rows to hold out when there are no validation files.",
+               "Share of the training rows to hold out, by the hash of their text, when there are "
+               "no validation files.",
                in_half_open(0, 1)),
         option("field", &DataConfig::field,
                "Pretraining: JSON key of the text; auto takes input or text."),
@@ -62,7 +94,29 @@ struct DataConfig {
         option("skip_bad_rows", &DataConfig::skip_bad_rows,
                "Count and skip rows that can't be read instead of stopping at the first."),
         option("max_rows", &DataConfig::max_rows,
-               "Use only the first so many training rows; 0: all.", at_least(0)));
+               "Use only the first so many training rows; 0: all.", at_least(0)),
+        option("mixture", &DataConfig::mixture,
+               "Instead of train_files: sources that are mixed, each with its weight, epochs or "
+               "tokens: [{\"path\": \"zh\", \"epochs\": 1}, ...]."),
+        option("cache_dir", &DataConfig::cache_dir,
+               "Folder for what was tokenised from raw files; empty: $LLAMA2ZH_CACHE/data, or "
+               "llama2zh/data in $XDG_CACHE_HOME or ~/.cache."),
+        option("txt_documents", &DataConfig::txt_documents,
+               "What is a document in a .txt: the whole file, what lies between blank_lines, or "
+               "each of its lines.",
+               one_of({"whole", "blank_lines", "lines"})),
+        option("deduplicate", &DataConfig::deduplicate,
+               "Leave out rows whose text was there before, to the letter; 16 to 32 bytes of "
+               "memory a row."),
+        option("min_characters", &DataConfig::min_characters, "Leave out shorter texts.",
+               between(0, 1 << 24)),
+        option("max_characters", &DataConfig::max_characters, "Leave out longer texts; 0: none.",
+               at_least(0)),
+        option("threads", &DataConfig::threads, "Threads that tokenise; 0: one a core.",
+               between(0, 4096)),
+        option("prefetch", &DataConfig::prefetch,
+               "Micro-batches that are made ready ahead of the training step; 0: none.",
+               between(0, 4096)));
   }
 };
 

@@ -23,14 +23,15 @@ struct Datasets {
   std::vector<NamedRows> validation;
 };
 
-// Reads, checks and tokenises everything a run needs, on all cores. Pretraining rows are "<s>" +
+// Reads, checks and tokenises rows into memory, on data.threads threads. (Training reads stores,
+// training_data.h, which hold the same rows.) Pretraining rows are "<s>" +
 // text + "</s>", all supervised; blank texts are dropped. SFT rows are dialogues encoded by the
 // template, cut to block_size as `overlong` says (a question without an answer at the end is left
 // out); one without supervised tokens is bad. Plain text among them ({"text": ...}, format "auto")
 // is encoded as a pretraining row and cut to block_size. Errors are kData/kFormat with file, line and column;
 // no rows at all is an error that names the files. With skip_bad_rows, rows with a kData error are
-// counted; a file that is cut off or is no array to its end stays an error. Deterministic: which
-// rows validation_split holds out depends on their number alone.
+// counted; a file that is cut off or is no array to its end stays an error. Deterministic: whether
+// validation_split holds a row out depends on its text alone.
 Datasets load_datasets(const DataConfig& config, RowKind kind, const Tokenizer& tokenizer);
 
 // Files, folders (recursively, known extensions only) and globs -> files, each once, in the order of

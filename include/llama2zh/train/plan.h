@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "llama2zh/data/loader.h"
 #include "llama2zh/model/llama_config.h"
@@ -33,12 +34,22 @@ struct MemoryEstimate {
   uint64_t total() const { return frozen + trained + activations; }
 };
 
+// A source of a mixture.
+struct SourcePlan {
+  std::string name;
+  int64_t tokens = 0;           // that it holds
+  int64_t blocks_in_epoch = 0;  // that an epoch takes of it
+  double share = 0;             // of the epoch's blocks
+  double passes = 0;            // over the source in an epoch
+};
+
 struct TrainingPlan {
   int64_t parameters = 0, trainable = 0;
   int64_t rows = 0, tokens = 0, characters = 0;
   int64_t bad_rows = 0, dropped_rows = 0, overlong_rows = 0;
   int64_t block_size = 0, micro_batch_size = 0, accumulation = 0;
   int64_t steps = 0, steps_in_epoch = 0, warmup_steps = 0;
+  std::vector<SourcePlan> sources;  // of a mixture
   std::string dtype, device;
   MemoryEstimate memory;
   int64_t save_steps = 0;

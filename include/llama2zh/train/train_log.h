@@ -27,6 +27,7 @@ struct LogRecord {
   double throughput = 0;     // tokens/s since the session's start
   int64_t total_tokens = 0;  // of the whole run so far
   DeviceMemory memory;
+  double data_wait = 0;               // share of the time spent waiting for micro-batches
   double elapsed = 0, remaining = 0;  // seconds, of this session
   int64_t skipped = 0;                // steps that were not applied
 };
@@ -37,7 +38,7 @@ std::string progress_note(const LogRecord& record);
 // trainer_log.jsonl: one JSON object a line, flushed, with LLaMA-Factory's keys (current_steps,
 // total_steps, loss, lr, epoch, percentage, elapsed_time, remaining_time, throughput, total_tokens,
 // on a GPU vram_allocated and vram_reserved: peaks in GiB) and ours (step, learning_rate, grad_norm,
-// tokens, supervised_tokens, tokens_per_second, mfu, memory: bytes now). Numbers that are not finite
+// tokens, supervised_tokens, tokens_per_second, data_wait, mfu, memory: bytes now). Numbers that are not finite
 // are null. The same numbers go to TensorBoard (train/event_file.h) under Hugging Face's tags
 // (train/loss, train/grad_norm, train/learning_rate, train/epoch, eval/loss of the only validation
 // set, eval/NAME_loss of one of several) and ours in the same manner. kIo if one can't be written.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "llama2zh/base/progress.h"
+#include "llama2zh/data/prefetcher.h"
 #include "llama2zh/train/checkpoint.h"
 #include "llama2zh/train/checkpoint_writer.h"
 #include "llama2zh/train/cost.h"
@@ -26,6 +27,7 @@ enum class TrainOutcome { kFinished, kStopped };  // kStopped: saved, to be resu
 struct TrainerParts {
   Llama* model = nullptr;  // with what trains marked
   const BatchLoader* loader = nullptr;
+  int64_t prefetch = 0;  // micro-batches that are made ready ahead
   std::vector<ValidationSet> validation;
   std::filesystem::path output_dir;  // exists
   WeightsSnapshot weights;           // of a checkpoint
@@ -50,6 +52,10 @@ class Trainer {
   const TrainingState& state() const { return state_; }
   int64_t total_steps() const { return steps_.total(); }
   const StepRunner& runner() const { return runner_; }
+  // Share of the steps' time spent waiting for micro-batches.
+  double data_wait() const {
+    return session_seconds_ > 0 ? batches_.wait_seconds() / session_seconds_ : 0;
+  }
   // Of the last step; empty before the first.
   const std::optional<StepResult>& last() const { return last_; }
   const std::vector<EvalResult>& last_evaluation() const { return evaluation_; }
@@ -72,6 +78,7 @@ class Trainer {
   TrainerParts parts_;
   TrainerConfig config_;
   StepCount steps_;
+  BatchPrefetcher batches_;
   StepRunner runner_;
   StepCost cost_;
   TrainingState state_;
@@ -84,6 +91,7 @@ class Trainer {
   int64_t window_steps_ = 0;
   double window_seconds_ = 0, session_seconds_ = 0;
   int64_t session_steps_ = 0, session_tokens_ = 0, evaluated_step_ = -1, saved_step_ = -1;
+  double window_wait_ = 0;  // seconds waited for data before this window
   std::optional<StepResult> last_;
   std::vector<EvalResult> evaluation_;
 };
