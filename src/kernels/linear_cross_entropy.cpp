@@ -23,6 +23,7 @@
 #include <optional>
 #include <utility>
 
+#include "kernels/softmax_loss.h"
 #include "llama2zh/kernels/product.h"
 
 namespace llama2zh {
@@ -31,67 +32,90 @@ namespace {
 struct HeadLoss {
   at::Tensor loss;         // fp32 scalar
   at::Tensor hidden_grad;  // [N, H] of the supervised rows in hidden's type, or undefined
-  at::Tensor weight_grad;  // [V - first_row, H] fp32, or undefined
+  at::Tensor weight_grad;  // [V - first_row, H] fp32 or the compute type, or undefined
 };
 
 constexpr int64_t kNoRow = -1;
 
-void accumulate_weight_grad(at::Tensor& total, const at::Tensor& logits_grad,
-                            const at::Tensor& hidden) {
-  if (hidden.scalar_type() == at::kFloat) {
+// One chunk's product needs no sum in fp32.
+void add_weight_grad(at::Tensor& total, const at::Tensor& logits_grad, const at::Tensor& hidden) {
+  if (!total.defined()) {
+    total = at::mm(logits_grad.t(), hidden);
+  } else if (hidden.scalar_type() == at::kFloat) {
     total.addmm_(logits_grad.t(), hidden);
   } else {
-    total.add_(at::mm(logits_grad.t(), hidden));
+    total = total.to(at::kFloat).add_(at::mm(logits_grad.t(), hidden));
   }
 }
 
-// Sum of the losses of a chunk. lse [n, 1].
-at::Tensor chunk_loss(const at::Tensor& logits, const at::Tensor& lse, const at::Tensor& label,
-                      const LossOptions& options) {
+// Sum of the losses of logits [n, V], label [n, 1], which become their gradient if one is wanted:
+// by libtorch's operators, for devices and types that softmax_loss.h does not know.
+at::Tensor plain_loss_(at::Tensor& logits, const at::Tensor& label, const LossOptions& options,
+                       bool gradient) {
   const double e = options.label_smoothing;
-  at::Tensor loss = lse - logits.gather(1, label) * (1 - e);
-  if (e > 0) loss.sub_(logits.mean(1, /*keepdim=*/true), e);
+  at::Tensor z = logits.to(at::kFloat);
+  const at::Tensor lse = at::logsumexp(z, {1}, /*keepdim=*/true);
+  at::Tensor loss = lse - z.gather(1, label) * (1 - e);
+  if (e > 0) loss.sub_(z.mean(1, /*keepdim=*/true), e);
   if (options.z_loss > 0) loss.add_(lse.square(), options.z_loss);
+  if (!gradient) return loss.sum();
+  z.sub_(lse).exp_();
+  if (options.z_loss > 0) z.mul_(lse * (2 * options.z_loss) + 1);
+  if (e > 0) z.sub_(e / static_cast<double>(z.size(1)));
+  z.scatter_add_(1, label, at::full(label.sizes(), e - 1, z.options()));
+  logits = z.to(logits.scalar_type());
   return loss.sum();
 }
 
-// Turns logits into their gradient in place.
-void logits_gradient_(at::Tensor& logits, const at::Tensor& lse, const at::Tensor& label,
-                      const LossOptions& options) {
-  const double e = options.label_smoothing;
-  logits.sub_(lse).exp_();
-  if (options.z_loss > 0) logits.mul_(lse * (2 * options.z_loss) + 1);
-  if (e > 0) logits.sub_(e / static_cast<double>(logits.size(1)));
-  logits.scatter_add_(1, label, at::full(label.sizes(), e - 1, logits.options()));
+at::Tensor chunk_loss_(at::Tensor& logits, const at::Tensor& labels, const LossOptions& options,
+                       bool gradient) {
+  if (!has_softmax_loss_kernel(logits)) {
+    return plain_loss_(logits, labels.unsqueeze(1), options, gradient);
+  }
+  at::Tensor labelled = logits.narrow(0, 0, labels.size(0));
+  const double loss =
+      softmax_loss_(labelled, labels, {options.label_smoothing, options.z_loss}, gradient);
+  if (gradient) logits.narrow(0, labels.size(0), logits.size(0) - labels.size(0)).zero_();
+  return at::full({}, loss, logits.options().dtype(at::kFloat));
 }
 
-// hidden [N, H] and weight [V, H] in the compute type, labels [N]; the weight's gradient is formed
-// for rows from first_row on, or not at all (kNoRow).
+// hidden [P, H] and weight [V, H] in the compute type, labels [N] of the first N rows (the others
+// fill up); the weight's gradient is formed for rows from first_row on, or not at all (kNoRow).
 HeadLoss head_loss(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels,
                    const LossOptions& options, bool needs_hidden, int64_t first_row) {
-  const auto fp32 = hidden.options().dtype(at::kFloat);
   const bool needs_weight = first_row != kNoRow;
-  const int64_t trained = weight.size(0) - first_row;
+  const int64_t trained = weight.size(0) - first_row, labelled = labels.size(0);
   HeadLoss result;
-  result.loss = at::zeros({}, fp32);
-  if (needs_hidden) result.hidden_grad = at::zeros(hidden.sizes(), hidden.options());
-  if (needs_weight) result.weight_grad = at::zeros({trained, weight.size(1)}, fp32);
-  for (int64_t begin = 0; begin < hidden.size(0); begin += options.chunk_rows) {
-    const int64_t rows = std::min(options.chunk_rows, hidden.size(0) - begin);
-    const at::Tensor chunk = hidden.narrow(0, begin, rows);
-    const at::Tensor label = labels.narrow(0, begin, rows).unsqueeze(1);
-    at::Tensor logits = at::mm(chunk, weight.t()).to(at::kFloat);
-    const at::Tensor lse = at::logsumexp(logits, {1}, /*keepdim=*/true);
-    result.loss.add_(chunk_loss(logits, lse, label, options));
-    if (!needs_hidden && !needs_weight) continue;
-    logits_gradient_(logits, lse, label, options);
-    const at::Tensor logits_grad = logits.to(hidden.scalar_type());
-    if (needs_hidden) result.hidden_grad.narrow(0, begin, rows).copy_(at::mm(logits_grad, weight));
+  result.loss = at::zeros({}, hidden.options().dtype(at::kFloat));
+  if (needs_hidden) result.hidden_grad = at::zeros({labelled, hidden.size(1)}, hidden.options());
+  for (int64_t begin = 0; begin < labelled; begin += options.chunk_rows) {
+    const at::Tensor chunk =
+        hidden.narrow(0, begin, std::min(options.chunk_rows, hidden.size(0) - begin));
+    const int64_t rows = std::min(chunk.size(0), labelled - begin);
+    at::Tensor logits = at::mm(chunk, weight.t());
+    result.loss.add_(chunk_loss_(logits, labels.narrow(0, begin, rows), options,
+                                 /*gradient=*/needs_hidden || needs_weight));
+    if (needs_hidden) {
+      result.hidden_grad.narrow(0, begin, rows).copy_(at::mm(logits, weight).narrow(0, 0, rows));
+    }
     if (needs_weight) {
-      accumulate_weight_grad(result.weight_grad, logits_grad.narrow(1, first_row, trained), chunk);
+      add_weight_grad(result.weight_grad, logits.narrow(1, first_row, trained), chunk);
     }
   }
+  if (needs_weight && !result.weight_grad.defined()) {
+    result.weight_grad = at::zeros({trained, weight.size(1)}, hidden.options());
+  }
   return result;
+}
+
+// The supervised rows of hidden in `type`; on a CPU filled up with copies of the first to a whole
+// number of vectors, which matrix products are faster on.
+at::Tensor rows_for_product(const at::Tensor& hidden, const at::Tensor& rows, at::ScalarType type) {
+  constexpr int64_t kAligned = 16;
+  const int64_t missing = (kAligned - rows.numel() % kAligned) % kAligned;
+  const bool fill = hidden.is_cpu() && type == at::kBFloat16 && rows.numel() > 0 && missing > 0;
+  const at::Tensor wanted = fill ? at::cat({rows, rows.narrow(0, 0, 1).expand({missing})}) : rows;
+  return hidden.index_select(0, wanted).to(type);
 }
 
 // The weight in the compute type, with the trained rows in the place of its last ones.
@@ -113,7 +137,7 @@ class LinearCrossEntropyFunction : public torch::autograd::Function<LinearCrossE
     const at::ScalarType type = product_type(hidden);
     const at::Tensor& trained = trained_rows ? *trained_rows : weight;
     HeadLoss head =
-        head_loss(hidden.index_select(0, rows).to(type),
+        head_loss(rows_for_product(hidden, rows, type),
                   assembled_weight(weight, trained_rows, type), labels.index_select(0, rows),
                   options, needs_hidden, needs_weight ? weight.size(0) - trained.size(0) : kNoRow);
     if (needs_hidden) {
@@ -143,8 +167,7 @@ class LinearCrossEntropyFunction : public torch::autograd::Function<LinearCrossE
               .index_copy_(0, saved["rows"].toTensor(), supervised);
     }
     if (saved.count("weight_grad") != 0) {
-      weight_grad = saved["weight_grad"].toTensor();
-      weight_grad.mul_(grads[0]);
+      weight_grad = saved["weight_grad"].toTensor().to(at::kFloat).mul_(grads[0]);
       weight_grad = weight_grad.to(static_cast<at::ScalarType>(saved["weight_type"].toInt()));
       if (saved["only_rows"].toBool()) std::swap(weight_grad, rows_grad);
     }
