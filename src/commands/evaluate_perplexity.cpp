@@ -121,7 +121,7 @@ int run_evaluate_perplexity(const std::vector<std::string>& args) {
 
   const std::vector<std::string> paths = expand_files(options.file);
   const LoadedModel loaded = load_for_inference(inference.request());
-  const int64_t context = loaded.model->config.max_position_embeddings;
+  const int64_t context = loaded.model->config.context_length();
   if (options.window == 0) options.window = std::min(context, kDefaultWindow);
   if (options.stride == 0) options.stride = options.window;
 

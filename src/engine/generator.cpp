@@ -36,11 +36,11 @@ void check_ids(std::span<const TokenId> ids, int64_t vocab_size) {
 void check_prompt(std::span<const TokenId> prompt, const LlamaConfig& config) {
   if (prompt.empty()) fail_data("prompt", "it has no tokens", "start with BOS");
   const auto length = static_cast<int64_t>(prompt.size());
-  if (length > config.max_position_embeddings - 1) {
+  if (length > config.context_length() - 1) {
     fail_data("prompt",
               cat("it has ", length, " tokens, but the model's context of ",
-                  config.max_position_embeddings, " leaves room for ",
-                  config.max_position_embeddings - 1),
+                  config.context_length(), " leaves room for ",
+                  config.context_length() - 1),
               "shorten the prompt");
   }
   check_ids(prompt, config.vocab_size);
@@ -96,7 +96,7 @@ GenerationResult Generator::generate(std::span<const TokenId> prompt, const Samp
 
   start = Clock::now();
   const auto limit = static_cast<size_t>(std::min(
-      config.max_new_tokens, model_->config.max_position_embeddings - result.prompt_tokens));
+      config.max_new_tokens, model_->config.context_length() - result.prompt_tokens));
   Random random(static_cast<uint64_t>(config.seed));
   while (result.finish_reason.empty()) {
     if (!logits.defined()) {

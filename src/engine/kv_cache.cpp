@@ -23,7 +23,7 @@ constexpr int64_t kFirstCapacity = 256;
 KvCache::KvCache(const LlamaConfig& config, at::ScalarType dtype, at::Device device)
     : keys_(static_cast<size_t>(config.num_hidden_layers)),
       values_(static_cast<size_t>(config.num_hidden_layers)),
-      max_length_(config.max_position_embeddings),
+      max_length_(config.context_length()),
       shape_{config.num_key_value_heads, config.head_dim},
       dtype_(dtype),
       device_(device) {}

@@ -51,9 +51,9 @@ double window_nll(const Llama& model, std::span<const TokenId> inputs,
 }
 
 void check_window(const LlamaConfig& config, int64_t window, int64_t stride) {
-  if (window < 2 || window > config.max_position_embeddings) {
+  if (window < 2 || window > config.context_length()) {
     fail_usage("window", cat("is ", window, ", must be between 2 and the model's context of ",
-                             config.max_position_embeddings));
+                             config.context_length()));
   }
   if (stride < 1 || stride > window)
     fail_usage("stride", cat("is ", stride, ", must be between 1 and the window of ", window));

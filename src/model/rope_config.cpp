@@ -143,6 +143,11 @@ void set_rope_scaling(LlamaConfig& config, const RopeConfig& scaling) {
       grows ? static_cast<int64_t>(static_cast<double>(trained) * scaling.factor) : trained;
 }
 
+int64_t LlamaConfig::context_length() const {
+  if (rope.type != "dynamic") return max_position_embeddings;
+  return static_cast<int64_t>(static_cast<double>(max_position_embeddings) * rope.factor);
+}
+
 ordered_json rope_record(const LlamaConfig& config) {
   ordered_json record = rope_to_json(config.rope);
   record["max_position_embeddings"] = config.max_position_embeddings;

@@ -94,9 +94,9 @@ void scale_positions(const RunConfig& config, LlamaConfig& model) {
 }
 
 void check_lengths(const RunConfig& config, const LlamaConfig& model) {
-  if (config.data.block_size <= model.max_position_embeddings) return;
+  if (config.data.block_size <= model.context_length()) return;
   log_warning(cat("data.block_size ", config.data.block_size, " is more than the model's ",
-                  model.max_position_embeddings, " positions (max_position_embeddings)"));
+                  model.context_length(), " positions (max_position_embeddings)"));
 }
 
 // Masters that were loaded through a narrower type get the stored float32 values.

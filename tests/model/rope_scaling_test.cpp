@@ -126,6 +126,7 @@ TEST(RopeScaling, SetOnAModel) {
   dynamic.original_max_position_embeddings = 64;
   set_rope_scaling(config, dynamic);
   EXPECT_EQ(config.max_position_embeddings, 64);
+  EXPECT_EQ(config.context_length(), 128);
 }
 
 TEST(RopeScaling, WhatMakesNoRotationIsRefused) {

@@ -41,6 +41,9 @@ struct LlamaConfig {
   ordered_json to_json() const;
   LayerShape layer_shape() const;
   int64_t parameter_count() const;
+  // Positions to use the model with: max_position_embeddings, under dynamic scaling, which leaves that
+  // key as it was, times the factor.
+  int64_t context_length() const;
 };
 
 // Stretches the rotary embedding over more positions: `scaling` without its theta, which stays the
