@@ -23,3 +23,12 @@ if(LLAMA2ZH_CUDA)
   # Nothing of ours calls these by name: the dispatcher finds their kernels once they are loaded. Objects are the same in both builds.
   target_link_libraries(llama2zh_torch INTERFACE "-Wl,--no-as-needed" torch_cuda c10_cuda torch "-Wl,--as-needed")
 endif()
+
+# c10d's NCCL backend declares itself through CUDA's and NCCL's headers, which come with the wheels too.
+if(LLAMA2ZH_CUDA)
+  file(GLOB LLAMA2ZH_NVIDIA_INCLUDES ${TORCH_ROOT}/../nvidia/*/include)
+  find_path(LLAMA2ZH_NCCL_INCLUDE nccl.h HINTS ${LLAMA2ZH_NVIDIA_INCLUDES} REQUIRED)
+  find_path(LLAMA2ZH_CUDA_INCLUDE cuda_runtime_api.h HINTS ${LLAMA2ZH_NVIDIA_INCLUDES} /usr/local/cuda/include REQUIRED)
+  add_library(llama2zh_cuda_headers INTERFACE)
+  target_include_directories(llama2zh_cuda_headers SYSTEM INTERFACE ${LLAMA2ZH_NCCL_INCLUDE} ${LLAMA2ZH_CUDA_INCLUDE})
+endif()
