@@ -26,6 +26,31 @@ void set_random_state(at::Device device, const at::Tensor& state) {
   generator.set_state(state.clone());
 }
 
+std::optional<double> optional_number(const ordered_json& value) {
+  return value.is_null() ? std::nullopt : std::optional<double>(value.get<double>());
+}
+
+BestModel best_from_json(const ordered_json& value) {
+  BestModel best;
+  best.loss = optional_number(value.at("loss"));
+  best.step = value.at("step").get<int64_t>();
+  best.checkpoint_loss = optional_number(value.at("checkpoint_loss"));
+  best.checkpoint = value.at("checkpoint").get<int64_t>();
+  best.without_improvement = value.at("without_improvement").get<int64_t>();
+  return best;
+}
+
+// Renamed first: a crash halfway must not leave a checkpoint-N with files missing.
+void remove_checkpoint(const fs::path& checkpoint) {
+  fs::path doomed = checkpoint;
+  doomed += kPartialSuffix;
+  std::error_code error;
+  fs::remove_all(doomed, error);
+  fs::rename(checkpoint, doomed, error);
+  if (!error) fs::remove_all(doomed, error);
+  if (error) log_warning(cat(checkpoint.string(), ": can't be removed: ", error.message()));
+}
+
 }  // namespace
 
 std::string run_id_of(const fs::path& checkpoint) {
@@ -93,6 +118,9 @@ TrainingState read_training_state(const fs::path& checkpoint) {
     state.epoch = value.at("epoch").get<int64_t>();
     state.batch_index = value.at("batch_index").get<int64_t>();
     state.updates = value.at("updates").get<int64_t>();
+    state.nonfinite = value.at("nonfinite_steps").get<int64_t>();
+    state.evaluated = value.at("evaluated_step").get<int64_t>();
+    state.best = best_from_json(value.at("best"));
     state.loss_scale.scale = value.at("loss_scale").get<double>();
     state.loss_scale.good_steps = value.at("loss_scale_good_steps").get<int64_t>();
     state.tokens = value.at("tokens").get<int64_t>();
@@ -107,7 +135,7 @@ TrainingState read_training_state(const fs::path& checkpoint) {
   return state;
 }
 
-void restore_checkpoint(const fs::path& checkpoint, const TrainingState& state, AdamW& optimizer) {
+void restore_weights(const fs::path& checkpoint, AdamW& optimizer) {
   const at::NoGradGuard no_grad;
   const bool adapter = is_peft_folder(checkpoint);
   const auto weights =
@@ -125,6 +153,11 @@ void restore_checkpoint(const fs::path& checkpoint, const TrainingState& state, 
         weights->load(name).narrow(0, parameter.first_row, parameter.tensor.size(0));
     at::Tensor(parameter.tensor).copy_(rows);
   }
+}
+
+void restore_checkpoint(const fs::path& checkpoint, const TrainingState& state, AdamW& optimizer) {
+  restore_weights(checkpoint, optimizer);
+  const at::NoGradGuard no_grad;
   const auto moments = open_safetensors(checkpoint / kStateTensorsFile);
   optimizer.load_state(*moments, state.updates);
   set_random_state(at::kCPU, moments->load(moments->require("random.cpu").name));
@@ -138,24 +171,19 @@ void restore_checkpoint(const fs::path& checkpoint, const TrainingState& state, 
 }
 
 void rotate_checkpoints(const fs::path& output_dir, const std::string& run_id, int64_t keep,
-                        int64_t newest) {
+                        int64_t newest, int64_t best) {
   if (keep <= 0) return;
   std::vector<CheckpointEntry> ours;
   for (const CheckpointEntry& entry : list_checkpoints(output_dir)) {
     if (entry.step <= newest && run_id_of(entry.path) == run_id) ours.push_back(entry);
   }
-  for (size_t i = 0; i + static_cast<size_t>(keep) < ours.size(); ++i) {
-    // Renamed first: a crash halfway must not leave a checkpoint-N with files missing.
-    fs::path doomed = ours[i].path;
-    doomed += kPartialSuffix;
-    std::error_code error;
-    fs::remove_all(doomed, error);
-    fs::rename(ours[i].path, doomed, error);
-    if (!error) fs::remove_all(doomed, error);
-    if (error) {
-      log_warning(cat(ours[i].path.string(), ": can't be removed: ", error.message()));
-    }
+  auto count = static_cast<int64_t>(ours.size());
+  for (const CheckpointEntry& entry : ours) {
+    if (count <= keep) break;
+    if (entry.step == newest || entry.step == best) continue;
+    remove_checkpoint(entry.path);
     reach_checkpoint_point("rotated");
+    --count;
   }
 }
 

@@ -28,11 +28,26 @@ std::function<void(std::string_view)>& checkpoint_hook() {
   return hook;
 }
 
+ordered_json or_null(const std::optional<double>& number) {
+  return number ? ordered_json(*number) : ordered_json(nullptr);
+}
+
+ordered_json best_to_json(const BestModel& best) {
+  return {{"loss", or_null(best.loss)},
+          {"step", best.step},
+          {"checkpoint_loss", or_null(best.checkpoint_loss)},
+          {"checkpoint", best.checkpoint},
+          {"without_improvement", best.without_improvement}};
+}
+
 ordered_json state_to_json(const TrainingState& state) {
   return {{"global_step", state.step},
           {"epoch", state.epoch},
           {"batch_index", state.batch_index},
           {"updates", state.updates},
+          {"nonfinite_steps", state.nonfinite},
+          {"evaluated_step", state.evaluated},
+          {"best", best_to_json(state.best)},
           {"loss_scale", state.loss_scale.scale},
           {"loss_scale_good_steps", state.loss_scale.good_steps},
           {"tokens", state.tokens},

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "llama2zh/base/error.h"
+#include "llama2zh/base/file.h"
 
 namespace llama2zh {
 namespace {
@@ -18,15 +19,19 @@ constexpr int kBackgroundNice = 10;
 
 WrittenCheckpoint write_and_rotate(const fs::path& output_dir, int64_t keep,
                                    const Snapshot& snapshot) {
+  const auto start = std::chrono::steady_clock::now();
   WrittenCheckpoint written;
   written.step = snapshot.state.step;
+  written.best = snapshot.state.best;
   try {
     written.folder = write_checkpoint(output_dir, snapshot);
-    rotate_checkpoints(output_dir, snapshot.state.run_id, keep, snapshot.state.step);
+    rotate_checkpoints(output_dir, snapshot.state.run_id, keep, snapshot.state.step,
+                       snapshot.state.best.checkpoint);
   } catch (...) {
     written.folder.clear();
     written.error = std::current_exception();
   }
+  written.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return written;
 }
 

@@ -7,7 +7,6 @@
 #include <numbers>
 
 #include "llama2zh/base/error.h"
-#include "llama2zh/base/signals.h"
 #include "llama2zh/train/step.h"
 
 namespace llama2zh {
@@ -15,13 +14,14 @@ namespace llama2zh {
 double EvalResult::perplexity() const { return std::exp(loss); }
 
 std::optional<EvalResult> evaluate_loss(const Llama& model, const ValidationSet& set,
-                                        int64_t head_chunk_rows) {
+                                        int64_t head_chunk_rows,
+                                        const std::function<bool()>& stop) {
   const auto start = std::chrono::steady_clock::now();
   EvalResult result;
   result.name = set.name;
   double sum = 0;
   for (int64_t i = 0; i < set.loader.batches(0); ++i) {
-    if (stop_requested()) return std::nullopt;
+    if (stop()) return std::nullopt;
     const PackedBatch batch = set.loader.batch(0, i);
     sum += summed_loss(model, batch, head_chunk_rows);
     result.tokens += batch.supervised;

@@ -10,13 +10,19 @@
 
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
+#include "llama2zh/base/log.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/formats/manifest.h"
+#include "llama2zh/model/merge.h"
+#include "llama2zh/tokenizer/tokenizer.h"
 #include "llama2zh/train/checkpoint.h"
 #include "train/checkpoint_files.h"
 
 namespace llama2zh {
 namespace {
+
+constexpr const char* kResultFolder = "result";
+constexpr const char* kMergedFolder = "merged";
 
 void refuse_input_as_output(const fs::path& output, const std::string& input, const char* key) {
   std::error_code error;
@@ -40,6 +46,7 @@ std::string first_names(const fs::path& folder) {
 bool is_result_file(const std::string& name) {
   static const std::vector<std::string> kNames = {"trainer_log.jsonl",
                                                   kTrainerStateFile,
+                                                  "samples.jsonl",
                                                   "run_config.json",
                                                   "README.md",
                                                   "adapter_config.json",
@@ -81,6 +88,18 @@ void remove_events(const fs::path& runs) {
   for (auto it = folders.rbegin(); it != folders.rend(); ++it) fs::remove(*it, not_empty);
 }
 
+// Checkpoints and results that were being written, or being removed, when a process was killed.
+void remove_unfinished(const fs::path& folder) {
+  std::vector<fs::path> unfinished;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    const bool ours = name.starts_with(kCheckpointPrefix) || name.starts_with(kResultFolder) ||
+                      name.starts_with(kMergedFolder);
+    if (ours && name.ends_with(kPartialSuffix)) unfinished.push_back(entry.path());
+  }
+  for (const fs::path& path : unfinished) fs::remove_all(path);
+}
+
 void remove_earlier_run(const fs::path& folder) {
   for (const CheckpointEntry& entry : list_checkpoints(folder)) {
     if (is_own_checkpoint(entry.path)) fs::remove_all(entry.path);
@@ -91,6 +110,7 @@ void remove_earlier_run(const fs::path& folder) {
     if (is_result_file(entry.path().filename().string())) files.push_back(entry.path());
   }
   for (const fs::path& file : files) fs::remove(file);
+  if (has_manifest(folder / kMergedFolder)) fs::remove_all(folder / kMergedFolder);
 }
 
 }  // namespace
@@ -119,11 +139,14 @@ void check_output_folder(const RunConfig& config) {
              "pass --resume to go on with its run, --overwrite to replace it, or name another");
 }
 
-void prepare_output_folder(const RunConfig& config) {
+FolderLock prepare_output_folder(const RunConfig& config) {
   const fs::path output = config.output_dir;
   try {
     fs::create_directories(output);
+    FolderLock lock(output);
+    remove_unfinished(output);
     if (config.overwrite) remove_earlier_run(output);
+    return lock;
   } catch (const fs::filesystem_error& error) {
     fail_io(output.string(), "the output folder can't be prepared", error.code().value());
   }
@@ -131,7 +154,7 @@ void prepare_output_folder(const RunConfig& config) {
 
 void publish_result(const fs::path& output_dir,
                     const std::function<void(const fs::path& folder)>& write) {
-  StagedFolder staged(output_dir / "result", Existing::kReplace);
+  StagedFolder staged(output_dir / kResultFolder, Existing::kReplace);
   write(staged.path());
   std::vector<fs::path> names;
   for (const auto& entry : fs::directory_iterator(staged.path())) {
@@ -148,6 +171,18 @@ void publish_result(const fs::path& output_dir,
     fail_io(output_dir.string(), "the result can't be moved into place", error.code().value());
   }
   fsync_path(output_dir);
+}
+
+void write_merged_model(const RunConfig& config) {
+  const fs::path adapter = config.output_dir, target = adapter / kMergedFolder;
+  StagedFolder staged(target, Existing::kReplace);
+  const Tokenizer tokenizer = Tokenizer::load(adapter);
+  const MergeOptions merge{
+      .base = config.model.path, .adapters = {adapter}, .output = staged.path()};
+  merge_adapters(merge, &tokenizer);
+  require_agreement(compare_merge(staged.path(), merge), target);
+  staged.commit();
+  log_info(cat("merged model: ", target.string()));
 }
 
 }  // namespace llama2zh

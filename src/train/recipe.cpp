@@ -189,6 +189,12 @@ double peak_flops(const TrainerConfig& config, const Llama& model) {
   return peak;
 }
 
+std::vector<std::string> set_names(const std::vector<RowSet>& sets) {
+  std::vector<std::string> names;
+  for (const RowSet& set : sets) names.push_back(set.name);
+  return names;
+}
+
 void print_summary(const Trainer& trainer, const RunConfig& config) {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -209,11 +215,18 @@ void print_summary(const Trainer& trainer, const RunConfig& config) {
 
 }  // namespace
 
-TrainOutcome run_training(RunConfig config, RowKind kind) {
+TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator& generate) {
+  const StopRequest::Clock::time_point started = StopRequest::Clock::now();
+  const StopRequest stop(config.train.max_minutes, started);
   install_stop_signals();
   check_output_folder(config);
   RunInputs inputs = open_inputs(config, kind);
-  if (inputs.data.stopped) return TrainOutcome::kStopped;
+  if (inputs.data.stopped) {
+    log_info("stopped while the data were prepared");
+    return TrainOutcome::kStopped;
+  }
+  const BestModelRule measurable(config.train, set_names(inputs.data.validation));
+  SampleWriter samples(config, kind, inputs.tokenizer, inputs.open.config, generate);
   const BatchLoader loader(inputs.data.mixed_rows(),
                            loader_options(config, kind, inputs.tokenizer));
   std::cout << describe(make_plan(config, inputs, loader)) << std::endl;
@@ -227,7 +240,10 @@ TrainOutcome run_training(RunConfig config, RowKind kind) {
     saved = read_training_state(*checkpoint);
     check_unchanged(*saved, state, config, *checkpoint);
   }
-  if (stop_requested()) return TrainOutcome::kStopped;
+  if (stop.asked()) {
+    log_info(cat("stopped before the first step: ", stop.reason()));
+    return TrainOutcome::kStopped;
+  }
 
   at::manual_seed(static_cast<uint64_t>(config.train.seed));
   const std::unique_ptr<Llama> model = load_for_training(config, inputs);
@@ -240,10 +256,17 @@ TrainOutcome run_training(RunConfig config, RowKind kind) {
                      .weights = [&](bool copy) { return writer.snapshot(copy); },
                      .manifest = writer.manifest(base_identity),
                      .state = state,
+                     .started = started,
                      .peak_flops = peak_flops(config.train, *model)};
+  if (!config.train.sample_prompts.empty()) {
+    parts.sample = [&](int64_t step, const std::function<bool()>& stopping) {
+      samples.write(*model, step, stopping);
+    };
+  }
   Trainer trainer(std::move(parts), config.train);
   if (saved) trainer.resume(*checkpoint, *saved);
-  prepare_output_folder(config);
+  const FolderLock lock = prepare_output_folder(config);
+  samples.open(trainer.state().step);
   write_json_file(fs::path(config.output_dir) / "run_config.json", state.config);
 
   if (trainer.run() == TrainOutcome::kStopped) {
@@ -253,9 +276,10 @@ TrainOutcome run_training(RunConfig config, RowKind kind) {
   publish_result(config.output_dir, [&](const fs::path& folder) {
     writer.write(folder, result_dtype(config, inputs), /*trained=*/trainer.state().updates > 0);
     Manifest manifest = writer.manifest(base_identity);
-    manifest.extra["steps"] = trainer.state().step;
+    manifest.extra["steps"] = trainer.result_step();
     write_manifest(folder, manifest);
   });
+  if (config.train.merge_final) write_merged_model(config);
   print_summary(trainer, config);
   return TrainOutcome::kFinished;
 }

@@ -73,28 +73,43 @@ void RunHistory::read(const fs::path& checkpoint) {
   for (const ordered_json& entry : *history) entries_.push_back(entry.dump());
 }
 
-std::string RunHistory::trainer_state(const TrainingState& state, const TrainerConfig& config,
-                                      const LlamaConfig& model, int64_t total_steps,
-                                      double epoch) const {
-  const ordered_json head = {{"best_global_step", nullptr},
-                             {"best_metric", nullptr},
-                             {"best_model_checkpoint", nullptr},
-                             {"epoch", epoch},
-                             {"eval_steps", config.eval_steps},
-                             {"global_step", state.step},
-                             {"is_hyper_param_search", false},
-                             {"is_local_process_zero", true},
-                             {"is_world_process_zero", true},
-                             {"logging_steps", config.logging_steps},
-                             {"max_steps", total_steps},
-                             {"num_input_tokens_seen", state.tokens},
-                             {"num_train_epochs", std::ceil(config.num_train_epochs)},
-                             {"save_steps", config.save_steps},
-                             {"stateful_callbacks", ordered_json::object()},
-                             {"total_flos", total_operations(model, state.tokens)},
-                             {"train_batch_size", config.micro_batch_size},
-                             {"trial_name", nullptr},
-                             {"trial_params", nullptr}};
+std::string RunHistory::trainer_state(const fs::path& output_dir, const TrainingState& state,
+                                      const TrainerConfig& config, const LlamaConfig& model,
+                                      int64_t total_steps, double epoch) const {
+  const BestModel& best = state.best;
+  ordered_json head = {{"best_global_step", nullptr},
+                       {"best_metric", nullptr},
+                       {"best_model_checkpoint", nullptr},
+                       {"epoch", epoch},
+                       {"eval_steps", config.eval_steps},
+                       {"global_step", state.step},
+                       {"is_hyper_param_search", false},
+                       {"is_local_process_zero", true},
+                       {"is_world_process_zero", true},
+                       {"logging_steps", config.logging_steps},
+                       {"max_steps", total_steps},
+                       {"num_input_tokens_seen", state.tokens},
+                       {"num_train_epochs", std::ceil(config.num_train_epochs)},
+                       {"save_steps", config.save_steps},
+                       {"stateful_callbacks", ordered_json::object()},
+                       {"total_flos", total_operations(model, state.tokens)},
+                       {"train_batch_size", config.micro_batch_size},
+                       {"trial_name", nullptr},
+                       {"trial_params", nullptr}};
+  if (best.loss) {
+    head["best_global_step"] = best.step;
+    head["best_metric"] = *best.loss;
+  }
+  if (best.checkpoint > 0) {
+    head["best_model_checkpoint"] = (output_dir / cat(kCheckpointPrefix, best.checkpoint)).string();
+  }
+  if (config.early_stopping_patience > 0) {
+    head["stateful_callbacks"]["EarlyStoppingCallback"] = {
+        {"args",
+         {{"early_stopping_patience", config.early_stopping_patience},
+          {"early_stopping_threshold", config.early_stopping_threshold}}},
+        {"attributes", {{"early_stopping_patience_counter", best.without_improvement}}}};
+  }
   std::string text = head.dump(2);
   text.erase(text.rfind('\n'));  // the closing brace comes after the log
   return cat(text, ",\n  \"log_history\": [\n    ", join(entries_, ",\n    "), "\n  ]\n}\n");

@@ -147,6 +147,10 @@ RunInputs open_inputs(RunConfig& config, RowKind kind) {
     fail_usage("model.peft_path", "an adapter can't be continued with method full",
                "merge it into the model first");
   }
+  if (config.method == "full" && config.train.merge_final) {
+    fail_usage("train.merge_final", "method full has no adapter to merge: its result is a model",
+               "leave it out");
+  }
   if (config.method == "lora") {
     check_modules(config.lora.target_modules, LoraConfig().target_modules, "lora.target_modules");
     check_modules(config.lora.modules_to_save, {"embed_tokens", "lm_head"}, "lora.modules_to_save");

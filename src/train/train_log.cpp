@@ -9,6 +9,7 @@
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/text.h"
+#include "train/json_lines.h"
 
 namespace llama2zh {
 namespace {
@@ -20,18 +21,6 @@ ordered_json number(double value) {
 }
 
 double gibibytes(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
-
-// The lines up to `after_step`; a torn last line is dropped too.
-std::string kept_lines(const fs::path& file, int64_t after_step) {
-  std::string kept;
-  if (after_step == 0 || !fs::exists(file)) return kept;
-  for (const std::string& line : split(read_file(file), '\n')) {
-    const json value = json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!value.is_object() || value.value("step", int64_t{0}) > after_step) continue;
-    kept += line + "\n";
-  }
-  return kept;
-}
 
 }  // namespace
 
@@ -48,7 +37,7 @@ std::string progress_note(const LogRecord& record) {
 }
 
 TrainLog::TrainLog(const fs::path& file, int64_t after_step, bool tensorboard) : path_(file) {
-  write_file_atomic(file, kept_lines(file, after_step));
+  keep_json_lines(file, after_step);
   out_.open(file, std::ios::app | std::ios::binary);
   if (!out_) fail_io(file.string(), "can't be opened for writing", errno);
   if (tensorboard) events_.emplace(event_folder(file.parent_path(), after_step), after_step);
@@ -86,6 +75,7 @@ void TrainLog::write(const LogRecord& record) {
     line["vram_reserved"] = rounded(gibibytes(record.memory.peak_reserved), 0.01);
   }
   if (record.skipped > 0) line["skipped_steps"] = record.skipped;
+  if (record.nonfinite > 0) line["nonfinite_steps"] = record.nonfinite;
   write_line(line);
   if (!events_) return;
   const auto scalar = [&](const char* tag, double value) {

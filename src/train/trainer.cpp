@@ -1,10 +1,5 @@
 // The loop: stop? -> micro-batches -> step -> log -> evaluate -> save. All that decides the weights
 // is in StepRunner and TrainingState; what is here can be changed without changing a result.
-//
-// Saving in the background: between two steps snapshot() copies what trains, its moments and the
-// random state into host memory; CheckpointWriter's thread writes the copy while the next steps
-// run. At most one write is in flight, so that memory is bounded: a save that comes due meanwhile
-// waits for it.
 #include "llama2zh/train/trainer.h"
 
 #include <ATen/record_function.h>
@@ -20,7 +15,6 @@
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/log.h"
-#include "llama2zh/base/signals.h"
 #include "llama2zh/base/text.h"
 
 namespace llama2zh {
@@ -34,6 +28,27 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 bool is_due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
 
+std::string evaluation_note(const EvalResult& result) {
+  std::ostringstream text;
+  text << result.name << " loss " << std::fixed << std::setprecision(4) << result.loss
+       << ", perplexity " << std::setprecision(2) << result.perplexity();
+  if (result.bits_per_character) {
+    text << ", bits per character " << std::setprecision(4) << *result.bits_per_character;
+  }
+  return text.str();
+}
+
+std::string best_metric_of(const ordered_json& config) {
+  const ordered_json::json_pointer key("/train/metric_for_best_model");
+  return config.contains(key) ? config.at(key).get<std::string>() : "";
+}
+
+std::vector<std::string> names_of(const std::vector<ValidationSet>& sets) {
+  std::vector<std::string> names;
+  for (const ValidationSet& set : sets) names.push_back(set.name);
+  return names;
+}
+
 std::string rows_of(const std::vector<PackedBatch>& batches) {
   std::set<int64_t> rows;
   for (const PackedBatch& batch : batches) rows.insert(batch.rows.begin(), batch.rows.end());
@@ -43,6 +58,16 @@ std::string rows_of(const std::vector<PackedBatch>& batches) {
     text += (text.empty() ? "" : ", ") + std::to_string(row);
   }
   return text;
+}
+
+std::string nonfinite_problem(const StepResult& result, const std::vector<PackedBatch>& batches) {
+  const bool loss = !std::isfinite(result.loss);
+  std::ostringstream problem;
+  problem << (loss ? "the loss is " : "the gradient norm is ")
+          << (loss ? result.loss : result.grad_norm)
+          << ", not a finite number; the step was not applied (data rows " << rows_of(batches)
+          << ")";
+  return problem.str();
 }
 
 }  // namespace
@@ -55,6 +80,8 @@ Trainer::Trainer(TrainerParts parts, const TrainerConfig& config)
       runner_(*parts_.model, config, steps_.total()),
       cost_(*parts_.model),
       state_(parts_.state),
+      stop_(config.max_minutes, parts_.started),
+      best_rule_(config, names_of(parts_.validation)),
       writer_(parts_.output_dir, config.save_total_limit) {
   if (runner_.optimizer().parameters().empty()) {
     fail_usage("train", "nothing is trained", "set lora.target_modules or lora.modules_to_save");
@@ -72,6 +99,7 @@ void Trainer::resume(const fs::path& checkpoint, const TrainingState& state) {
   runner_.loss_scale() = state.loss_scale;
   runner_.loss_scale().dynamic = dynamic;
   state_ = state;
+  if (best_metric_of(config) != best_metric_of(state_.config)) state_.best = {};
   state_.config = config;  // options that were allowed to change
   state_.identity = identity;
   saved_step_ = state.step;
@@ -79,8 +107,8 @@ void Trainer::resume(const fs::path& checkpoint, const TrainingState& state) {
   log_info(cat("resuming at step ", state_.step, " from ", checkpoint.string()));
 }
 
-bool Trainer::should_stop() const {
-  return stop_requested() || (config_.stop_at_step > 0 && state_.step >= config_.stop_at_step);
+bool Trainer::stop_now() const {
+  return stop_.asked() || (config_.stop_at_step > 0 && state_.step >= config_.stop_at_step);
 }
 
 double Trainer::epoch() const {
@@ -105,15 +133,9 @@ std::vector<PackedBatch> Trainer::next_batches() {
   return batches;
 }
 
-void Trainer::report_nonfinite(const StepResult& result, const std::vector<PackedBatch>& batches) {
-  const bool loss = !std::isfinite(result.loss);
-  std::ostringstream problem;
-  problem << (loss ? "the loss is " : "the gradient norm is ")
-          << (loss ? result.loss : result.grad_norm)
-          << ", not a finite number; the step was not applied (data rows " << rows_of(batches)
-          << ")";
+void Trainer::fail_nonfinite(const StepResult& result, const std::vector<PackedBatch>& batches) {
   const std::vector<CheckpointEntry> saved = list_checkpoints(parts_.output_dir);
-  fail_data(cat("step ", state_.step + 1), problem.str(),
+  fail_data(cat("step ", state_.step + 1), nonfinite_problem(result, batches),
             saved.empty() ? "lower train.learning_rate or use another model.dtype"
                           : cat("go on from ", saved.back().path.filename().string(),
                                 " with --resume and a lower learning rate or another dtype"));
@@ -126,16 +148,20 @@ void Trainer::log_step(const StepResult& result, double seconds) {
   session_tokens_ += result.tokens;
   ++window_steps_;
   window_seconds_ += seconds;
-  window_.loss += result.loss;
+  if (std::isfinite(result.loss)) {
+    window_.loss += result.loss;
+    ++window_losses_;
+  }
   window_.tokens += result.tokens;
   window_.supervised += result.supervised;
   window_.skipped += result.skipped ? 1 : 0;
+  window_.nonfinite += result.finite ? 0 : 1;
   const int64_t left = steps_.total() - state_.step;
   const double per_step = session_seconds_ / static_cast<double>(session_steps_);
   LogRecord record = window_;
   record.step = state_.step;
   record.total_steps = steps_.total();
-  record.loss /= static_cast<double>(window_steps_);
+  record.loss /= static_cast<double>(window_losses_);  // NaN if there was none
   record.grad_norm = result.grad_norm;
   record.learning_rate = result.learning_rate;
   record.epoch = epoch();
@@ -158,23 +184,31 @@ void Trainer::log_step(const StepResult& result, double seconds) {
   log_->write(record);
   history_.add(record);
   window_ = {};
-  window_steps_ = 0;
+  window_steps_ = window_losses_ = 0;
   window_seconds_ = 0;
   window_wait_ = batches_.wait_seconds();
 }
 
 void Trainer::take_step() {
+  if (parts_.before_step) parts_.before_step(state_.step);
   RECORD_USER_SCOPE("step");
   const auto start = std::chrono::steady_clock::now();
-  const TrainingState before = state_;
+  const int64_t epoch = state_.epoch, index = state_.batch_index;
   const std::vector<PackedBatch> batches = next_batches();
-  const StepResult result = runner_.run(before.step, batches);
+  const StepResult result = runner_.run(state_.step, batches);
   if (!result.finite) {
-    state_ = before;
-    report_nonfinite(result, batches);
+    if (++state_.nonfinite >= config_.max_nonfinite_steps) {
+      state_.epoch = epoch;
+      state_.batch_index = index;
+      fail_nonfinite(result, batches);
+    }
+    log_warning(cat("step ", state_.step + 1, ": ", nonfinite_problem(result, batches), "; ",
+                    state_.nonfinite, " in a row"));
+  } else {
+    state_.nonfinite = 0;
   }
   if (result.skipped && runner_.loss_scale().dynamic) {
-    log_warning(cat("step ", before.step + 1, " skipped: fp16 overflow, loss scale is now ",
+    log_warning(cat("step ", state_.step + 1, " skipped: fp16 overflow, loss scale is now ",
                     runner_.loss_scale().scale));
   }
   ++state_.step;
@@ -188,76 +222,54 @@ void Trainer::take_step() {
 
 void Trainer::evaluate() {
   std::vector<EvalResult> results;
+  const auto stop = [this] { return stop_.asked(); };
   for (const ValidationSet& set : parts_.validation) {
-    const auto result = evaluate_loss(*parts_.model, set, config_.head_chunk_rows);
-    if (!result) return;  // a stop was asked for: saving is more urgent
+    const auto result = evaluate_loss(*parts_.model, set, config_.head_chunk_rows, stop);
+    if (!result) return;  // saving is more urgent
     results.push_back(*result);
     log_->write(*result, state_.step, steps_.total(), epoch(), parts_.validation.size() == 1);
-    std::ostringstream text;
-    text << "step " << state_.step << ": " << result->name << " loss " << std::fixed
-         << std::setprecision(4) << result->loss << ", perplexity " << std::setprecision(2)
-         << result->perplexity();
-    if (result->bits_per_character) {
-      text << ", bits per character " << std::setprecision(4) << *result->bits_per_character;
-    }
-    log_info(text.str());
+    log_info(cat("step ", state_.step, ": ", evaluation_note(*result)));
   }
+  state_.evaluated = state_.step;
+  if (results.empty()) return;
   history_.add(results, state_.step, epoch());
+  latest_loss_ = best_rule_.metric(results);
+  if (best_rule_.update(state_.best, *latest_loss_, state_.step)) {
+    best_evaluation_ = results;
+    if (config_.load_best_model_at_end) save_in_passing();
+  }
   evaluation_ = std::move(results);
-  evaluated_step_ = state_.step;
 }
 
-Snapshot Trainer::snapshot(bool copy) const {
-  Snapshot result;
-  result.state = state_;
-  result.tensors = snapshot_tensors(runner_.optimizer(), copy);
-  result.write_weights = parts_.weights(copy);
-  result.trainer_state =
-      history_.trainer_state(state_, config_, parts_.model->config, steps_.total(), epoch());
-  result.manifest = parts_.manifest;
-  return result;
+void Trainer::answer_samples() {
+  if (!parts_.sample || stop_now()) return;
+  const int64_t every = config_.sample_steps > 0 ? config_.sample_steps : config_.eval_steps;
+  if (is_due(every, state_.step)) parts_.sample(state_.step, [this] { return stop_.asked(); });
 }
 
-// A checkpoint in passing that fails (disk full) does not end a run that is otherwise well; older
-// checkpoints are kept then.
-void Trainer::note(const std::optional<WrittenCheckpoint>& written) {
-  if (!written) return;
-  try {
-    if (written->error) std::rethrow_exception(written->error);
-    saved_step_ = written->step;
-    log_info(cat("saved ", written->folder.string()));
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::kIo) throw;
-    log_error(cat("the checkpoint of step ", written->step,
-                  " could not be saved, training goes on: ", error.what()));
+TrainOutcome Trainer::stop() {
+  progress_->finish("stopped");
+  const std::string reason = stop_.reason();
+  log_info(cat("stopping after step ", state_.step, reason.empty() ? "" : ": ", reason));
+  if (profiler_) profiler_->finish();
+  if (state_.step > 0) save_now();
+  write_trainer_state();
+  return TrainOutcome::kStopped;
+}
+
+TrainOutcome Trainer::finish() {
+  const bool early = state_.step < steps_.total();
+  progress_->finish(early ? "stopped early" : "");
+  if (early) {
+    log_info(cat("stopping early: ", state_.best.without_improvement,
+                 " evaluations in a row were not better than step ", state_.best.step, "'s"));
   }
-}
-
-void Trainer::save_in_passing() {
-  if (saved_step_ == state_.step) return;
+  if (profiler_) profiler_->finish();
+  if (state_.evaluated != state_.step) evaluate();
   note(writer_.wait());
-  bool copy = config_.save_in_background;
-  const uint64_t bytes = checkpoint_bytes(runner_.optimizer());
-  const std::optional<uint64_t> available = available_memory();
-  if (copy && available && *available < bytes) {
-    log_warning(cat("a copy for a checkpoint in the background takes ", human_bytes(bytes),
-                    " of memory, ", human_bytes(*available),
-                    " are available: this one is written while training waits"));
-    copy = false;
-  }
-  if (copy) {
-    writer_.start(snapshot(/*copy=*/true));
-  } else {
-    note(writer_.write(snapshot(/*copy=*/false)));
-  }
-}
-
-void Trainer::save_now() {
-  note(writer_.wait());
-  if (saved_step_ == state_.step) return;
-  const WrittenCheckpoint written = writer_.write(snapshot(/*copy=*/false));
-  if (written.error) std::rethrow_exception(written.error);
-  note(written);
+  load_best_model();
+  write_trainer_state();
+  return TrainOutcome::kFinished;
 }
 
 TrainOutcome Trainer::run() {
@@ -270,25 +282,20 @@ TrainOutcome Trainer::run() {
                                                std::clamp<int64_t>(spare, 0, kStepsBeforeProfile),
                                                config_.profile_steps, parts_.model->device());
   }
-  while (state_.step < steps_.total()) {
-    if (should_stop()) {
-      progress_->finish("stopped");
-      if (profiler_) profiler_->finish();
-      if (state_.step > 0) save_now();
-      return TrainOutcome::kStopped;
-    }
+  // A stop may have cut an evaluation off: the run that goes on catches up.
+  if (is_due(config_.eval_steps, state_.step) && state_.evaluated != state_.step) evaluate();
+  while (state_.step < steps_.total() && !best_rule_.gives_up(state_.best)) {
+    if (stop_now()) return stop();
     if (profiler_) profiler_->before_step();
     take_step();
     if (profiler_) profiler_->after_step();
     if (is_due(config_.eval_steps, state_.step)) evaluate();
-    if (is_due(config_.save_steps, state_.step)) save_in_passing();
+    answer_samples();
+    const bool sound = state_.nonfinite == 0;
+    if (sound && is_due(config_.save_steps, state_.step)) save_in_passing();
     note(writer_.poll());
   }
-  note(writer_.wait());
-  progress_->finish();
-  if (profiler_) profiler_->finish();
-  if (evaluated_step_ != state_.step) evaluate();
-  return TrainOutcome::kFinished;
+  return finish();
 }
 
 }  // namespace llama2zh

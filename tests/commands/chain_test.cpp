@@ -109,6 +109,56 @@ TEST_F(ChainTest, VocabularyGrowsByWhatIsNew) {
   EXPECT_EQ(json::parse(run({"inspect", "chat", "--json"}))["vocab_size"], report["merged"]);
 }
 
+// Samples on the way change nothing of what is trained, and the last one is what the result says.
+TEST_F(ChainTest, SamplesOnTheWayAndAMergedResult) {
+  const auto train = [&](const std::string& output, const std::vector<std::string>& more) {
+    std::vector<std::string> args = {"sft",
+                                     "--data.template",
+                                     "vllm",
+                                     "--model.path",
+                                     "resized",
+                                     "--model.peft_path",
+                                     "pretrained",
+                                     "--lora.dropout",
+                                     "0.1",
+                                     "--data.train_files",
+                                     source_ + "/assets/sft_zh.jsonl",
+                                     "--data.block_size",
+                                     "128",
+                                     "--train.max_steps",
+                                     "4",
+                                     "--train.learning_rate",
+                                     "5e-3",
+                                     "--model.dtype",
+                                     "float32",
+                                     "--train.save_dtype",
+                                     "float32",
+                                     "--output_dir",
+                                     output};
+    args.insert(args.end(), more.begin(), more.end());
+    run(args);
+  };
+  train("plain", {});
+  train("sampled", {"--train.sample_prompts", "你是谁？", "--train.sample_steps", "2",
+                    "--train.sample_max_new_tokens", "12", "--train.merge_final"});
+  EXPECT_EQ(read_file(folder_ / "plain/adapter_model.safetensors"),
+            read_file(folder_ / "sampled/adapter_model.safetensors"));
+  LineReader samples((folder_ / "sampled/samples.jsonl").string());
+  std::vector<json> lines;
+  std::string line;
+  while (samples.next(line)) lines.push_back(json::parse(line));
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_EQ(lines[0]["step"], 2);
+  EXPECT_EQ(lines[1]["prompt"], "你是谁？");
+  const json answer = json::parse(
+      run({"generate", "--model", "sampled/merged", "--prompt", "你是谁？", "--temperature", "0",
+           "--max-new-tokens", "12", "--dtype", "float32", "--json"}));
+  EXPECT_EQ(answer["text"], lines[1]["text"]);
+  expect_failure({"sft", "--model.path", "resized", "--method", "full", "--data.train_files",
+                  source_ + "/assets/sft_zh.jsonl", "--train.merge_final", "--output_dir", "none"},
+                 2, {"train.merge_final"});
+}
+
 TEST_F(ChainTest, MergedAnswersAsBaseWithAdapter) {
   const std::vector<std::string> question = {"--prompt", "你是谁？",         "--temperature",
                                              "0",        "--max-new-tokens", "12",

@@ -186,7 +186,7 @@ TEST_F(Recipe, StopAndResumeGiveTheSameAdapter) {
             read_file(*this / "resumed/adapter_model.safetensors"));
 }
 
-TEST_F(Recipe, NamedCheckpointHasToBeWholeAndTheNewest) {
+TEST_F(Recipe, T8NamedCheckpointHasToBeWholeAndTheNewest) {
   RunConfig run = config("out");
   run.train.save_steps = 1;
   run.train.stop_at_step = 2;
@@ -220,7 +220,7 @@ TEST_F(Recipe, ResumeRefusesChangedOptionsAndData) {
   EXPECT_EQ(run_training(run, RowKind::kPretrain), TrainOutcome::kFinished);
 }
 
-TEST_F(Recipe, OutputFolderWithAnotherRunIsRefusedAndKept) {
+TEST_F(Recipe, T11OutputFolderWithAnotherRunIsRefusedAndKept) {
   const RunConfig run = config("out");
   fs::create_directories(*this / "out/checkpoint-1000");
   write_file_atomic(*this / "out/checkpoint-1000/trainer_state.json", "{}");
@@ -234,6 +234,54 @@ TEST_F(Recipe, OutputFolderWithAnotherRunIsRefusedAndKept) {
   EXPECT_EQ(run_training(replace, RowKind::kPretrain), TrainOutcome::kFinished);
   EXPECT_FALSE(fs::exists(*this / "out/checkpoint-1000"));
   EXPECT_TRUE(fs::exists(*this / "out/notes.txt"));
+}
+
+// A signal while the data are prepared: nothing was trained, so nothing is left.
+TEST_F(Recipe, T14SigtermInDataPreparation) {
+  request_stop(SIGTERM);
+  EXPECT_EQ(run_training(config("out"), RowKind::kPretrain), TrainOutcome::kStopped);
+  EXPECT_FALSE(fs::exists(*this / "out"));
+}
+
+TEST_F(Recipe, OneProcessAFolderAndNoRemains) {
+  RunConfig run = config("out");
+  run.train.stop_at_step = 1;
+  run_training(run, RowKind::kPretrain);
+  fs::create_directories(*this / "out/checkpoint-3.partial");
+  fs::create_directories(*this / "out/mine.partial");
+  run.train.stop_at_step = 0;
+  run.resume = true;
+  {
+    const FolderLock other(run.output_dir);
+    const std::string text = refusal(run, ErrorKind::kIo);
+    EXPECT_NE(text.find("another process"), std::string::npos) << text;
+  }
+  EXPECT_EQ(run_training(run, RowKind::kPretrain), TrainOutcome::kFinished);
+  EXPECT_FALSE(fs::exists(*this / "out/checkpoint-3.partial"));
+  EXPECT_TRUE(fs::exists(*this / "out/mine.partial"));
+}
+
+TEST_F(Recipe, SamplesAreWrittenAndGoOnAfterAStop) {
+  RunConfig run = config("out");
+  run.train.sample_prompts = {"ab", "ba"};
+  run.train.sample_steps = 1;
+  run.train.stop_at_step = 2;
+  const auto count_tokens = [](const Llama&, const Tokenizer&, const SampleRequest& request) {
+    return cat(request.prompt.size(), " tokens");
+  };
+  EXPECT_NE(refusal(run).find("sample_prompts"), std::string::npos);  // nobody to generate
+  run_training(run, RowKind::kPretrain, count_tokens);
+  run.train.stop_at_step = 0;
+  run.resume = true;
+  run_training(run, RowKind::kPretrain, count_tokens);
+  std::vector<json> lines;
+  for (const std::string& line : split(read_file(*this / "out/samples.jsonl"), '\n')) {
+    if (!line.empty()) lines.push_back(json::parse(line));
+  }
+  ASSERT_EQ(lines.size(), 8u);
+  EXPECT_EQ(lines[7], (json{{"step", 4}, {"prompt", "ba"}, {"text", lines[1]["text"]}}));
+  run.train.sample_prompts = {std::string(200, 'a')};
+  EXPECT_NE(refusal(run).find("room"), std::string::npos);
 }
 
 TEST_F(Recipe, RefusalsLeaveNothingBehind) {

@@ -1,4 +1,4 @@
-// A resumed run is the uninterrupted run: T1-T4, T7, T8 and T18 of the reliability notes.
+// A resumed run is the uninterrupted run: T1-T4, T7, T8 and T18 of the reliability notes, by name.
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -6,6 +6,7 @@
 #include "base/expect_error.h"
 #include "base/temp_folder.h"
 #include "llama2zh/base/file.h"
+#include "llama2zh/config/load.h"
 #include "train/tiny_run.h"
 
 namespace llama2zh {
@@ -65,7 +66,7 @@ void expect_bit_exact_resume(const TinyOptions& options) {
   expect_same_log(straight_folder.path(), folder.path());
 }
 
-TEST(Resume, LoraIsBitExactInsideALaterEpoch) { expect_bit_exact_resume(resumable()); }
+TEST(Resume, T1T2T3BitExactInsideALaterEpoch) { expect_bit_exact_resume(resumable()); }
 
 TEST(Resume, WithCheckpointingAndATiedHeadToo) {
   TinyOptions options = resumable();
@@ -81,7 +82,7 @@ TEST(Resume, FullTrainingIsBitExact) {
   expect_bit_exact_resume(options);
 }
 
-TEST(Resume, RowsOfAnEpochAreSeenOnceAcrossAStop) {
+TEST(Resume, T4EachRowOnce) {
   TinyOptions options = resumable();
   options.train.max_steps = 0;
   options.train.num_train_epochs = 1;
@@ -105,7 +106,7 @@ TEST(Resume, RowsOfAnEpochAreSeenOnceAcrossAStop) {
   EXPECT_EQ(supervised, expected);
 }
 
-TEST(Resume, ChangedByteFallsBackToTheCheckpointBefore) {
+TEST(Resume, T7T8CorruptByteAndHalfFolder) {
   const TempFolder folder;
   TinyOptions options = resumable();
   options.train.save_steps = 4;
@@ -122,6 +123,60 @@ TEST(Resume, ChangedByteFallsBackToTheCheckpointBefore) {
   EXPECT_EQ(newest->step, 4);
   fs::remove(folder / "checkpoint-4" / kManifestName);  // half-written
   error_text_of(ErrorKind::kFormat, [&] { newest_valid_checkpoint(folder.path()); });
+}
+
+// What is compared is everything but a list: an option that is new, and forgotten there, is refused
+// rather than passed over.
+TEST(Resume, T18ConfigChangedOnResume) {
+  RunConfig config;
+  TrainingState saved;
+  saved.config = to_json(bind_options(config));
+  saved.identity = {{"data", "1"}, {"model", "2"}, {"tokenizer", "3"}};
+  const auto differs = [&](const std::string& section, const std::string& key) {
+    TrainingState now = saved;
+    (section.empty() ? now.config : now.config[section])[key] = "another";
+    return !changed_options(saved, now, {}).empty();
+  };
+  for (const auto& [section, key] :
+       std::vector<std::pair<std::string, std::string>>{{"", "method"},
+                                                        {"model", "dtype"},
+                                                        {"lora", "rank"},
+                                                        {"lora", "alpha"},
+                                                        {"lora", "dropout"},
+                                                        {"lora", "target_modules"},
+                                                        {"lora", "modules_to_save"},
+                                                        {"data", "block_size"},
+                                                        {"data", "packing"},
+                                                        {"data", "shuffle"},
+                                                        {"train", "micro_batch_size"},
+                                                        {"train", "gradient_accumulation_steps"},
+                                                        {"train", "num_train_epochs"},
+                                                        {"train", "max_steps"},
+                                                        {"train", "learning_rate"},
+                                                        {"train", "lr_scheduler_type"},
+                                                        {"train", "warmup_ratio"},
+                                                        {"train", "weight_decay"},
+                                                        {"train", "max_grad_norm"},
+                                                        {"train", "loss_reduction"},
+                                                        {"train", "seed"},
+                                                        {"train", "metric_for_best_model"},
+                                                        {"train", "an_option_of_tomorrow"}}) {
+    EXPECT_TRUE(differs(section, key)) << section << "." << key;
+  }
+  for (const auto& [section, key] :
+       std::vector<std::pair<std::string, std::string>>{{"", "output_dir"},
+                                                        {"", "resume"},
+                                                        {"train", "save_steps"},
+                                                        {"train", "max_minutes"},
+                                                        {"train", "sample_prompts"},
+                                                        {"train", "save_in_background"}}) {
+    ASSERT_TRUE((section.empty() ? saved.config : saved.config[section]).contains(key)) << key;
+    EXPECT_FALSE(differs(section, key)) << section << "." << key;
+  }
+  TrainingState other = saved;
+  other.identity["data"] = "4";
+  EXPECT_EQ(changed_options(saved, other, {}),
+            (std::vector<std::string>{"data: \"1\" in the checkpoint, \"4\" now"}));
 }
 
 TEST(Resume, DifferencesAreListed) {

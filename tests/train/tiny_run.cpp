@@ -102,6 +102,17 @@ TinyRun::TinyRun(const TinyOptions& options, const std::filesystem::path& output
     return [adapter = extract_adapter(*model_, lora_, "base", at::kFloat, copy)](
                const fs::path& folder) { write_peft_adapter(folder, adapter, false); };
   };
+  parts.started = options.started;
+  parts.before_step = options.before_step;
+  if (options.held_out_rows > 0) {
+    const TokenRows rows =
+        random_rows(options.rows + options.held_out_rows, config.vocab_size, kBlock);
+    for (int64_t row = options.rows; row < rows.size(); ++row) {  // those that training does not see
+      held_out_.add(rows.ids(row), rows.supervised(row));
+    }
+    parts.validation.push_back({"held_out", BatchLoader(held_out_, tiny_loader_options(options)),
+                                held_out_.total_supervised(), 0});
+  }
   parts.state.run_id = "tiny";
   parts.state.config = {{"method", "lora"}, {"lora", {{"rank", lora_.rank}}}};
   parts.state.identity = {{"data", "rows"}};

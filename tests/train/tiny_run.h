@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,6 +24,9 @@ struct TinyOptions {
   LoraConfig lora = {};  // its rank and dropout are set by the run
   TrainScope scope = {};
   int64_t micro_batch_size = 1;
+  int64_t held_out_rows = 0;  // of a validation set "held_out"; 0: none
+  std::function<void(int64_t step)> before_step = {};
+  StopRequest::Clock::time_point started = StopRequest::Clock::now();
   TrainerConfig train = {};
 };
 
@@ -39,7 +43,7 @@ class TinyRun {
   std::vector<std::pair<std::string, at::Tensor>> everything();
 
  private:
-  TokenRows rows_;
+  TokenRows rows_, held_out_;
   BatchLoader loader_;
   LoraConfig lora_;
   std::unique_ptr<Llama> model_;

@@ -13,6 +13,7 @@
 #include "llama2zh/base/json.h"
 #include "llama2zh/formats/manifest.h"
 #include "llama2zh/train/adamw.h"
+#include "llama2zh/train/best_model.h"
 #include "llama2zh/train/step.h"
 
 namespace llama2zh {
@@ -22,9 +23,12 @@ struct TrainingState {
   int64_t step = 0;   // optimizer steps done
   int64_t epoch = 0;  // epoch and index of the next micro-batch
   int64_t batch_index = 0;
-  int64_t updates = 0;  // steps that were applied
+  int64_t updates = 0;    // steps that were applied
+  int64_t nonfinite = 0;  // steps in a row, up to now, that were not because of NaN or infinity
   LossScale loss_scale;
   int64_t tokens = 0, supervised = 0;  // seen so far
+  int64_t evaluated = 0;               // step of the last whole evaluation
+  BestModel best;
   std::string run_id;     // checkpoints of another run in the same folder are never touched
   ordered_json config;    // the run's options, resolved
   ordered_json identity;  // {"data", "model", "tokenizer"}: fingerprints of what they point at
@@ -76,15 +80,18 @@ void set_checkpoint_hook(std::function<void(std::string_view point)> hook);
 
 // The state alone; kFormat if the folder has none.
 TrainingState read_training_state(const std::filesystem::path& checkpoint);
-// Copies weights, moments and random state into the model that `optimizer` trains.
+// Copies the weights alone into the model that `optimizer` trains.
+void restore_weights(const std::filesystem::path& checkpoint, AdamW& optimizer);
+// Copies weights, moments and random state.
 void restore_checkpoint(const std::filesystem::path& checkpoint, const TrainingState& state,
                         AdamW& optimizer);
 
 // Removes the oldest (by number) of this run's checkpoints up to step `newest`, which was just saved,
-// until `keep` are left; 0 keeps all. Later numbers (broken ones that a resumed run has not reached
-// again) neither count nor go. A folder that can't be removed is a warning.
+// until `keep` are left; 0 keeps all. Neither the newest nor step `best` ever goes (0: there is
+// none). Later numbers (broken ones that a resumed run has not reached again) neither count nor go.
+// A folder that can't be removed is a warning.
 void rotate_checkpoints(const std::filesystem::path& output_dir, const std::string& run_id,
-                        int64_t keep, int64_t newest);
+                        int64_t keep, int64_t newest, int64_t best);
 
 // One line for each compared option whose value differs: "train.learning_rate: 1e-4 in the
 // checkpoint, 2e-4 now". Options without influence on the weights are not compared; names in

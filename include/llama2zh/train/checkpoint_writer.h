@@ -14,7 +14,9 @@ namespace llama2zh {
 struct WrittenCheckpoint {
   int64_t step = 0;
   std::filesystem::path folder;  // empty if it failed
+  BestModel best;                // as the checkpoint has it
   std::exception_ptr error;      // null if it did not
+  double seconds = 0;            // that writing took
 };
 
 // Writes checkpoints, at most one at a time, and removes old ones after each that succeeded. In the

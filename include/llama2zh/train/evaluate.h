@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -28,9 +29,9 @@ struct EvalResult {
   std::optional<double> bits_per_character;
 };
 
-// Without dropout and gradients, in file order. None if a stop was asked for on the way; kData if
-// the set has nothing to predict.
+// Without dropout and gradients, in file order. None if `stop` said so between two micro-batches;
+// kData if the set has nothing to predict.
 std::optional<EvalResult> evaluate_loss(const Llama& model, const ValidationSet& set,
-                                        int64_t head_chunk_rows);
+                                        int64_t head_chunk_rows, const std::function<bool()>& stop);
 
 }  // namespace llama2zh

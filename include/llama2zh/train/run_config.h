@@ -47,6 +47,7 @@ struct TrainerConfig : MethodConfig {
   double num_train_epochs = 1;
   int64_t max_steps = 0;
   int64_t stop_at_step = 0;
+  double max_minutes = 0;
   double learning_rate = 1e-4;
   std::string lr_scheduler_type = "cosine";
   int64_t warmup_steps = 0;
@@ -57,6 +58,7 @@ struct TrainerConfig : MethodConfig {
   double adam_beta2 = 0.999;
   double adam_epsilon = 1e-8;
   double max_grad_norm = 1;
+  int64_t max_nonfinite_steps = 1;
   std::string loss_reduction = "token";
   bool gradient_checkpointing = false;
   int64_t head_chunk_rows = 1024;
@@ -66,10 +68,18 @@ struct TrainerConfig : MethodConfig {
   bool profile = false;
   int64_t profile_steps = 3;
   int64_t eval_steps = 0;
+  std::string metric_for_best_model = "eval_loss";
+  bool load_best_model_at_end = false;
+  int64_t early_stopping_patience = 0;
+  double early_stopping_threshold = 0;
+  std::vector<std::string> sample_prompts;
+  int64_t sample_steps = 0;
+  int64_t sample_max_new_tokens = 64;
   int64_t save_steps = 0;
   int64_t save_total_limit = 0;
   bool save_in_background = true;
   std::string save_dtype = "auto";
+  bool merge_final = false;
   int64_t seed = 100;
   static auto options() {
     const auto own = std::tuple(
@@ -85,6 +95,10 @@ struct TrainerConfig : MethodConfig {
         option("stop_at_step", &TrainerConfig::stop_at_step,
                "Save a checkpoint and end there, to be resumed; the schedule does not notice. 0: "
                "off.",
+               at_least(0)),
+        option("max_minutes", &TrainerConfig::max_minutes,
+               "Save a checkpoint and end after so many minutes, to be resumed; counted from the "
+               "start of the program. 0: no limit.",
                at_least(0)),
         option("learning_rate", &TrainerConfig::learning_rate, "Peak learning rate.", at_least(0)),
         option("lr_scheduler_type", &TrainerConfig::lr_scheduler_type,
@@ -103,6 +117,10 @@ struct TrainerConfig : MethodConfig {
         option("adam_epsilon", &TrainerConfig::adam_epsilon, "AdamW's epsilon.", greater_than(0)),
         option("max_grad_norm", &TrainerConfig::max_grad_norm,
                "Gradients are scaled down to this global norm; 0: never.", at_least(0)),
+        option("max_nonfinite_steps", &TrainerConfig::max_nonfinite_steps,
+               "A step whose loss or gradients are not finite is never applied; so many in a row "
+               "end the run.",
+               at_least(1)),
         option("loss_reduction", &TrainerConfig::loss_reduction,
                "token: every supervised token of a step weighs the same. micro_batch_mean: the "
                "mean over the micro-batches' means, as the original.",
@@ -131,12 +149,30 @@ struct TrainerConfig : MethodConfig {
                "Evaluate the validation sets every so many steps and at the end; 0: at the end "
                "only.",
                at_least(0)),
+        option("metric_for_best_model", &TrainerConfig::metric_for_best_model,
+               "What makes a model the best, lower is better: eval_loss (the mean over the "
+               "validation sets) or eval_NAME_loss of one set."),
+        option("load_best_model_at_end", &TrainerConfig::load_best_model_at_end,
+               "The result is the model of the best evaluation instead of the last step's; a "
+               "checkpoint is saved whenever an evaluation is the best so far."),
+        option("early_stopping_patience", &TrainerConfig::early_stopping_patience,
+               "End when so many evaluations in a row were not better; 0: never.", at_least(0)),
+        option("early_stopping_threshold", &TrainerConfig::early_stopping_threshold,
+               "By how much an evaluation has to be better to count.", at_least(0)),
+        option("sample_prompts", &TrainerConfig::sample_prompts,
+               "Prompts to answer on the way, greedily, in the log and samples.jsonl: what a user "
+               "says (sft) or the beginning of a text (pretrain)."),
+        option("sample_steps", &TrainerConfig::sample_steps,
+               "Answer them every so many steps; 0: with each evaluation.", at_least(0)),
+        option("sample_max_new_tokens", &TrainerConfig::sample_max_new_tokens,
+               "Tokens of such an answer at most.", between(1, 65536)),
         option("save_steps", &TrainerConfig::save_steps,
-               "A checkpoint every so many steps; 0: only when stopped by a signal or "
-               "stop_at_step.",
+               "A checkpoint every so many steps; 0: only when stopped by a signal, "
+               "max_minutes or stop_at_step.",
                at_least(0)),
         option("save_total_limit", &TrainerConfig::save_total_limit,
-               "Keep only the newest so many checkpoints; 0: all.", at_least(0)),
+               "Keep only the newest so many checkpoints, the best one among them; 0: all.",
+               at_least(0)),
         option("save_in_background", &TrainerConfig::save_in_background,
                "Write checkpoints while training goes on, from a copy in host memory of what "
                "trains and its moments; false: training waits."),
@@ -144,6 +180,9 @@ struct TrainerConfig : MethodConfig {
                "Type of the saved model, or of an adapter's full matrices; auto: as the base is "
                "stored. Checkpoints are always float32.",
                one_of({"auto", "float32", "bfloat16", "float16"})),
+        option("merge_final", &TrainerConfig::merge_final,
+               "Method lora: write base + adapter as a plain model folder too, to "
+               "output_dir/merged, compared with what it was made from."),
         option("seed", &TrainerConfig::seed, "Of the order of rows, dropout and new adapters.",
                at_least(0)));
     return std::tuple_cat(own, MethodConfig::options());

@@ -25,8 +25,9 @@ class RunHistory {
   void read(const std::filesystem::path& checkpoint);
 
   // The whole file: TrainerState's keys and no others, since its load_from_json() refuses them.
-  std::string trainer_state(const TrainingState& state, const TrainerConfig& config,
-                            const LlamaConfig& model, int64_t total_steps, double epoch) const;
+  std::string trainer_state(const std::filesystem::path& output_dir, const TrainingState& state,
+                            const TrainerConfig& config, const LlamaConfig& model,
+                            int64_t total_steps, double epoch) const;
 
  private:
   std::vector<std::string> entries_;  // as JSON

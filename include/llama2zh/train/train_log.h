@@ -30,6 +30,7 @@ struct LogRecord {
   double data_wait = 0;               // share of the time spent waiting for micro-batches
   double elapsed = 0, remaining = 0;  // seconds, of this session
   int64_t skipped = 0;                // steps that were not applied
+  int64_t nonfinite = 0;              // of them, because loss or gradients were not finite
 };
 
 // "loss 2.3456  lr 1.00e-04  grad 0.52  812 tokens/s  MFU 61%  9.2 GiB", for the progress bar.

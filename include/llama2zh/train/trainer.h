@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "llama2zh/base/progress.h"
 #include "llama2zh/data/prefetcher.h"
+#include "llama2zh/train/best_model.h"
 #include "llama2zh/train/checkpoint.h"
 #include "llama2zh/train/checkpoint_writer.h"
 #include "llama2zh/train/cost.h"
@@ -17,6 +19,7 @@
 #include "llama2zh/train/run_history.h"
 #include "llama2zh/train/step.h"
 #include "llama2zh/train/step_profiler.h"
+#include "llama2zh/train/stop.h"
 #include "llama2zh/train/train_log.h"
 
 namespace llama2zh {
@@ -33,11 +36,16 @@ struct TrainerParts {
   WeightsSnapshot weights;           // of a checkpoint
   Manifest manifest;                 // of a checkpoint: tokenizer and base
   TrainingState state;               // run_id, config and identity of a new run
-  double peak_flops = 0;             // of the device a second, for the MFU; 0: not known
+  StopRequest::Clock::time_point started = StopRequest::Clock::now();  // for max_minutes
+  // Answers train.sample_prompts; none: there are no samples.
+  std::function<void(int64_t step, const std::function<bool()>& stop)> sample;
+  std::function<void(int64_t step)> before_step;  // for tests; may be empty
+  double peak_flops = 0;  // of the device a second, for the MFU; 0: not known
 };
 
-// Steps, log lines, evaluation, checkpoints. One thread; SIGINT and SIGTERM (base/signals.h) save
-// at the next step.
+// Steps, log lines, evaluation, samples, checkpoints. One thread (beside the one that writes
+// checkpoints); SIGINT, SIGTERM (base/signals.h) and max_minutes save at the next step, evaluations
+// and samples do not hold that up.
 class Trainer {
  public:
   Trainer(TrainerParts parts, const TrainerConfig& config);
@@ -45,8 +53,10 @@ class Trainer {
   // Takes over a checkpoint's weights, moments, random state and place in the data.
   void resume(const std::filesystem::path& checkpoint, const TrainingState& state);
 
-  // Until the last step, a signal or stop_at_step. A loss or gradient that is not finite is a kData
-  // error naming step and rows; that step is not applied and nothing is saved.
+  // Until the last step, early stopping, or a request to stop. A step whose loss or gradients are
+  // not finite is not applied; max_nonfinite_steps in a row are a kData error naming step and rows,
+  // and nothing is saved then. On kFinished the model is the result (the best one if
+  // load_best_model_at_end), and every checkpoint is on disk.
   TrainOutcome run();
 
   const TrainingState& state() const { return state_; }
@@ -58,21 +68,29 @@ class Trainer {
   }
   // Of the last step; empty before the first.
   const std::optional<StepResult>& last() const { return last_; }
+  // Of the model that the run ends with; empty if it was not evaluated in this session.
   const std::vector<EvalResult>& last_evaluation() const { return evaluation_; }
+  int64_t result_step() const { return result_step_; }  // after kFinished: whose weights those are
 
  private:
-  bool should_stop() const;
+  // The one place that decides whether to save and end before the next step.
+  bool stop_now() const;
+  TrainOutcome stop();
+  TrainOutcome finish();
   std::vector<PackedBatch> next_batches();
   void take_step();
   void log_step(const StepResult& result, double seconds);
   void evaluate();
+  void answer_samples();
   // Everything a checkpoint holds, as it is between two steps; with `copy` in memory of its own.
   Snapshot snapshot(bool copy) const;
   void save_in_passing();  // hands a copy to the writer's thread, if there is memory for one
   void save_now();         // returns when this step's checkpoint is on disk, or throws
   void note(const std::optional<WrittenCheckpoint>& written);
-  [[noreturn]] void report_nonfinite(const StepResult& result,
-                                     const std::vector<PackedBatch>& batches);
+  void load_best_model();
+  void write_trainer_state() const;
+  [[noreturn]] void fail_nonfinite(const StepResult& result,
+                                   const std::vector<PackedBatch>& batches);
   double epoch() const;  // with the fraction done
 
   TrainerParts parts_;
@@ -82,18 +100,22 @@ class Trainer {
   StepRunner runner_;
   StepCost cost_;
   TrainingState state_;
+  StopRequest stop_;
+  BestModelRule best_rule_;
   RunHistory history_;
   CheckpointWriter writer_;
   std::unique_ptr<TrainLog> log_;
   std::unique_ptr<Progress> progress_;
   std::unique_ptr<StepProfiler> profiler_;  // none: train.profile is off
   LogRecord window_;                        // sums since the last line
-  int64_t window_steps_ = 0;
+  int64_t window_steps_ = 0, window_losses_ = 0;
   double window_seconds_ = 0, session_seconds_ = 0;
-  int64_t session_steps_ = 0, session_tokens_ = 0, evaluated_step_ = -1, saved_step_ = -1;
+  double save_wait_ = 0;  // seconds that the last save held up training
+  int64_t session_steps_ = 0, session_tokens_ = 0, saved_step_ = -1, result_step_ = 0;
   double window_wait_ = 0;  // seconds waited for data before this window
   std::optional<StepResult> last_;
-  std::vector<EvalResult> evaluation_;
+  std::optional<double> latest_loss_;  // of the evaluation at state_.evaluated
+  std::vector<EvalResult> evaluation_, best_evaluation_;
 };
 
 }  // namespace llama2zh
