@@ -50,7 +50,7 @@ std::vector<RankCommand> commands_of_start(const LaunchPlan& plan, const LaunchC
     commands.push_back({plan.node_rank * plan.processes + local, words,
                         rank_variables(plan, config, own_variable, local, restart, port)});
   }
-  const bool one = plan.world_size() == 1;
+  const bool one = plan.processes == 1;
   log_info(cat("launch: ", plan.processes, one ? " process" : " processes", " of ",
                plan.world_size(), ", meeting at ", plan.master_addr, " port ", port));
   return commands;
@@ -73,7 +73,7 @@ void print_last_lines(const RankFailure& failure) {
 
 [[noreturn]] void fail_with(const RankFailure& failure) {
   std::string problem = how_it_ended(failure);
-  if (!failure.last_lines.empty()) problem += cat(", after: ", failure.last_lines.back());
+  if (!failure.last_words.empty()) problem += cat(", after: ", failure.last_words);
   const bool usage = failure.exit_code == kUsageExitCode;
   std::string remedy = failure.last_lines.empty() ? "its output is above" : "";
   if (failure.signal == SIGKILL) {

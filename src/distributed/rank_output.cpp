@@ -64,6 +64,7 @@ void RankOutput::end_line(int stream, std::string& line) {
   }
   if (last_.size() == kLinesKept) last_.pop_front();
   last_.push_back(line.substr(0, kLongestKept));
+  words_[stream == STDOUT_FILENO ? 0 : 1] = last_.back();
   line.clear();
 }
 

@@ -26,12 +26,14 @@ class RankOutput {
   void take(int stream, std::string_view bytes);
   void finish();  // unfinished last lines too
   const std::deque<std::string>& last_lines() const { return last_; }
+  // The last line on standard error; on standard output if there was none.
+  const std::string& last_words() const { return words_[1].empty() ? words_[0] : words_[1]; }
 
  private:
   void end_line(int stream, std::string& line);
   int64_t rank_;
   int log_ = -1;
-  std::string unfinished_[2];
+  std::string unfinished_[2], words_[2];
   std::deque<std::string> last_;
 };
 

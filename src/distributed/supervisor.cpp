@@ -19,6 +19,9 @@
 namespace llama2zh {
 namespace {
 
+// Wrappers (timeout, a batch system) may signal the launcher and its process group: one request.
+constexpr double kOneSignal = 0.2;
+
 double monotonic_seconds() {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   return std::chrono::duration<double>(now).count();
@@ -80,6 +83,7 @@ StartResult Supervisor::run(const std::vector<RankCommand>& commands, int64_t re
     if (failure_ && failure_->rank == rank->rank) {
       const auto& lines = rank->output.last_lines();
       failure_->last_lines.assign(lines.begin(), lines.end());
+      failure_->last_words = rank->output.last_words();
     }
   }
   return result();
@@ -142,11 +146,12 @@ void Supervisor::read_signals() {
     if (signal == SIGCHLD) continue;
     if (stop_signal_ == 0) {
       stop_signal_ = signal;
+      stopped_at_ = monotonic_seconds();
       if (ranks_.empty() || failure_) continue;
       log_info(cat(stop_name(signal), ": passed on to the ranks, which save and end; a second one ",
                    "kills them"));
       signal_all(signal);
-    } else {
+    } else if (monotonic_seconds() - stopped_at_ > kOneSignal) {
       killed_ = true;
       log_warning(cat("a second signal, ", stop_name(signal), ": killing the ranks"));
       signal_all(SIGKILL);
@@ -184,7 +189,7 @@ void Supervisor::note_end(Rank& rank, int status) {
     unsaved_ = true;
     return;
   }
-  failure_ = RankFailure{rank.rank, rank.process.pid, exit_code, signal, {}};
+  failure_ = RankFailure{rank.rank, rank.process.pid, exit_code, signal, {}, {}};
   kill_at_ = monotonic_seconds() + options_.shutdown_timeout;
   if (stop_signal_ == 0)
     signal_all(SIGTERM);  // else they have it, and a second one is not for them

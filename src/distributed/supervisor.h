@@ -27,6 +27,7 @@ struct RankFailure {
   int exit_code = 0;  // or, when it is 0,
   int signal = 0;     // the signal that killed it
   std::vector<std::string> last_lines;
+  std::string last_words;
 };
 
 enum class StartEnd {
@@ -75,6 +76,7 @@ class Supervisor {
   int signals_ = -1;
   std::vector<std::unique_ptr<Rank>> ranks_;
   int stop_signal_ = 0;  // passed on to the ranks
+  double stopped_at_ = 0;
   bool unsaved_ = false, killed_ = false;
   std::optional<RankFailure> failure_;
   double kill_at_ = 0;  // monotonic seconds; 0: no deadline

@@ -87,6 +87,11 @@ TEST_F(Launch, AFailedRankEndsTheOthers) {
   EXPECT_THAT(result.err, HasSubstr("| first"));
 }
 
+TEST_F(Launch, TheLastWordsAreThoseOnStandardError) {
+  const ProgramResult result = run("[ $RANK = 0 ] || { echo reason >&2; echo later; exit 3; }");
+  EXPECT_THAT(result.err, HasSubstr("exit code 3, after: reason"));
+}
+
 TEST_F(Launch, AKilledRankIsNamed) {
   const ProgramResult result = run(std::string("[ $RANK = 0 ] || kill -9 $$; ") + kWait);
   EXPECT_EQ(result.exit_code, 1);
@@ -153,8 +158,17 @@ TEST_F(Launch, ASecondSignalKills) {
   ASSERT_TRUE(wait_until([&] { return there("ready.0") && there("ready.1"); }));
   program.signal(SIGTERM);
   ASSERT_TRUE(wait_until([&] { return program.err().find("passed on") != std::string::npos; }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
   program.signal(SIGTERM);
   EXPECT_EQ(program.wait(), 128 + SIGTERM) << program.err();
+}
+
+TEST_F(Launch, SignalsAtOnceAreOneRequest) {
+  StartedProgram program(folder_.path(), shell(kSave));
+  ASSERT_TRUE(wait_until([&] { return there("ready.0") && there("ready.1"); }));
+  program.signal(SIGTERM);
+  program.signal(SIGINT);
+  EXPECT_EQ(program.wait(), 0) << program.err();
 }
 
 TEST_F(Launch, RanksWithoutAHandlerHaveNotSaved) {

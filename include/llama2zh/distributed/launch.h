@@ -83,8 +83,8 @@ Variables rank_variables(const LaunchPlan& plan, const LaunchConfig& config,
 // Starts the plan's processes and watches over them until all have ended: one that fails ends the
 // others, and all are started again while max_restarts allows it. `command` gives the whole command
 // line of every rank at its start number `restart`. SIGINT and SIGTERM are passed on to all ranks;
-// a second one kills them. Returns the exit code: 0, or 128 + signal where ranks did not end by
-// themselves after one. Throws an Error that names rank, host, process and how it ended, after its
+// a second one, later than 0.2 s, kills them. Returns the exit code: 0, or 128 + signal where ranks
+// did not end by themselves after one. Throws an Error that names rank, host, process and how it ended, after its
 // last lines were printed: kUsage where the rank's exit code was 2 (which is never tried again).
 // One thread; no other may wait for children or handle these signals meanwhile.
 using CommandOfStart = std::function<std::vector<std::string>(int64_t restart)>;
