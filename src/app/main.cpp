@@ -1,5 +1,5 @@
 // The program: finds the verb in the table and turns errors into one line and an exit code (0 done,
-// 1 error, 2 usage).
+// 1 error, 2 usage, 128 + signal stopped by it).
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -7,6 +7,7 @@
 
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/log.h"
+#include "llama2zh/base/signals.h"
 #include "llama2zh/commands/command.h"
 
 int main(int argc, char** argv) {
@@ -15,6 +16,9 @@ int main(int argc, char** argv) {
   } catch (const llama2zh::Error& error) {
     llama2zh::log_error(error.what());
     return error.exit_code();
+  } catch (const llama2zh::Stopped& stopped) {
+    llama2zh::log_info("stopped before the end: nothing was written");
+    return 128 + stopped.signal();
   } catch (const std::bad_alloc&) {
     llama2zh::log_error(
         "out of memory: this model or batch does not fit; use a smaller micro_batch_size or "

@@ -41,4 +41,8 @@ int stop_signal() { return pending_stop.load(); }
 void clear_stop() { pending_stop.store(0); }
 void request_stop(int signal) { pending_stop.store(signal); }
 
+void throw_if_stopped() {
+  if (stop_requested()) throw Stopped(stop_signal());
+}
+
 }  // namespace llama2zh

@@ -1,4 +1,4 @@
-// StagedFolder: the folder is built as NAME.partial beside its target. commit() flushes every file
+// StagedFolder: the folder is built as NAME.llama2zh.partial beside its target. commit() flushes every file
 // and folder in it, then renames. Where a non-empty folder is replaced, renameat2(RENAME_EXCHANGE)
 // swaps the two in one step, so that at no moment there is neither; file systems that lack it get
 // two renames. A lock on the partial folder tells a crashed writer's remains (removed) from a
@@ -71,7 +71,7 @@ void fsync_tree(const fs::path& folder) {
 
 void move_aside_and_replace(const fs::path& partial, const fs::path& target) {
   fs::path old = target;
-  old += ".replaced";
+  old += ".llama2zh.replaced";
   std::error_code ignored;
   fs::remove_all(old, ignored);
   if (::rename(target.c_str(), old.c_str()) != 0) {
@@ -95,7 +95,7 @@ FolderLock::~FolderLock() {
 
 StagedFolder::StagedFolder(const fs::path& target, Existing existing, Unfinished unfinished)
     : target_(resolved_target(target)), partial_(target_), keep_(unfinished == Unfinished::kKeep) {
-  partial_ += ".partial";
+  partial_ += kSuffix;
   check_target(target_, existing);
   std::error_code error;
   fs::create_directories(target_.parent_path(), error);

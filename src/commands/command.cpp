@@ -1,7 +1,9 @@
 // The table of verbs and how the command line finds its verb.
 #include "llama2zh/commands/command.h"
 
+#include <cerrno>
 #include <cstdio>
+#include <iostream>
 #include <string>
 
 #include "commands/verbs.h"
@@ -52,6 +54,15 @@ const Command* find_command(const std::vector<std::string>& args, size_t& words)
                            : cat("did you mean `", close, "`? `llama2zh --help` lists all"));
 }
 
+// What a verb printed has arrived, or kIo: a full disk shows only when the last of it is written.
+void flush_standard_output() {
+  std::cout.flush();
+  const bool flushed = std::fflush(stdout) == 0;
+  const int error_number = flushed ? 0 : errno;
+  if (!flushed || std::ferror(stdout) != 0 || !std::cout)
+    fail_io("standard output", "not all could be written", error_number);
+}
+
 }  // namespace
 
 const std::vector<Command>& commands() {
@@ -85,7 +96,9 @@ const std::vector<Command>& commands() {
   return table;
 }
 
-int run_command_line(const std::vector<std::string>& args) {
+namespace {
+
+int run_verb(const std::vector<std::string>& args) {
   if (args.empty() || args[0] == "--help" || args[0] == "-h" || args[0] == "help") {
     std::fputs(program_help().c_str(), stdout);
     return args.empty() ? 2 : 0;
@@ -99,6 +112,14 @@ int run_command_line(const std::vector<std::string>& args) {
   if (command == nullptr) fail_unknown_verb(args);
   return command->run(
       std::vector<std::string>(args.begin() + static_cast<std::ptrdiff_t>(words), args.end()));
+}
+
+}  // namespace
+
+int run_command_line(const std::vector<std::string>& args) {
+  const int exit_code = run_verb(args);
+  flush_standard_output();
+  return exit_code;
 }
 
 }  // namespace llama2zh

@@ -2,15 +2,16 @@
 #include <ATen/core/grad_mode.h>
 
 #include <cstdio>
-#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "commands/staged_output.h"
 #include "commands/verbs.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
+#include "llama2zh/base/signals.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/config/command_line.h"
 #include "llama2zh/formats/meta.h"
@@ -70,11 +71,45 @@ at::ScalarType convert_dtype(const ConvertOptions& options, const OpenModel& mod
   return model.source->require("model.embed_tokens.weight").dtype;
 }
 
-}  // namespace
+void write_as_meta(const fs::path& folder, const OpenModel& model, const Tokenizer* tokenizer,
+                   const ConvertOptions& options) {
+  write_meta_checkpoint(folder, StoppableSource(*model.source), model.config.to_json(),
+                        static_cast<int>(options.parts));
+  if (tokenizer != nullptr)
+    write_file_atomic(folder / "tokenizer.model", read_file(tokenizer->path()));
+  write_manifest(folder,
+                 Manifest{.kind = "model",
+                          .tokenizer_sha256 = tokenizer != nullptr ? tokenizer->fingerprint() : "",
+                          .vocab_size = model.config.vocab_size});
+}
 
-int run_convert(const std::vector<std::string>& args) {
-  ConvertOptions options;
-  const CommandSpec spec{
+void write_as_hf(const fs::path& folder, const OpenModel& model, const Tokenizer* tokenizer,
+                 const ConvertOptions& options) {
+  const at::ScalarType dtype = convert_dtype(options, model);
+  SaveOptions save{.dtype = dtype,
+                   .max_shard_bytes = static_cast<uint64_t>(options.max_shard_gb * 1e9),
+                   .template_name = {}};
+  if (tokenizer != nullptr) save.template_name = tokenizer->template_name();
+  const StoppableSource source(*model.source);
+  save_model(
+      folder, model.config, [&](const std::string& name) { return source.load(name).to(dtype); },
+      tokenizer, save);
+}
+
+void print_conversion(const ordered_json& report, bool json_output) {
+  if (json_output) {
+    std::puts(report.dump().c_str());
+    return;
+  }
+  std::puts(cat(report["output"].get<std::string>(), ": ",
+                with_thousands(report["parameters"].get<int64_t>()), " parameters in ",
+                report["format"].get<std::string>(), " layout",
+                report["tokenizer"].get<bool>() ? "" : ", without a tokenizer (pass --tokenizer)")
+                .c_str());
+}
+
+CommandSpec convert_spec() {
+  return {
       .verb = "convert",
       .summary = "Rewrites a model in another layout, one tensor in memory at a time.",
       .examples = {"llama2zh convert --input llama-2-7b-meta --output llama-2-7b --to hf",
@@ -82,45 +117,34 @@ int run_convert(const std::vector<std::string>& args) {
                    "llama2zh convert --input stories260K.bin --tokenizer tok512.model --output "
                    "stories --to hf"},
       .required = {"input", "output"}};
+}
+
+}  // namespace
+
+int run_convert(const std::vector<std::string>& args) {
+  ConvertOptions options;
   const OptionTable table = bind_options(options);
-  if (parse_command_line(spec, table, args).help) return 0;
+  if (parse_command_line(convert_spec(), table, args).help) return 0;
 
   at::NoGradGuard no_grad;
   const OpenModel model = open_model(options.input);
-  const std::optional<Tokenizer> tokenizer = convert_tokenizer(options);
-  if (tokenizer) check_vocabulary(*tokenizer, model.config, options.input);
-  StagedFolder folder(options.output, options.overwrite ? Existing::kReplace : Existing::kRefuse);
-  if (options.to == "meta") {
-    write_meta_checkpoint(folder.path(), *model.source, model.config.to_json(),
-                          static_cast<int>(options.parts));
-    if (tokenizer)
-      write_file_atomic(folder.path() / "tokenizer.model", read_file(tokenizer->path()));
-  } else {
-    const at::ScalarType dtype = convert_dtype(options, model);
-    SaveOptions save{.dtype = dtype,
-                     .max_shard_bytes = static_cast<uint64_t>(options.max_shard_gb * 1e9),
-                     .template_name = {}};
-    if (tokenizer) save.template_name = tokenizer->template_name();
-    save_model(
-        folder.path(), model.config,
-        [&](const std::string& name) { return model.source->load(name).to(dtype); },
-        tokenizer ? &*tokenizer : nullptr, save);
-  }
+  const bool to_meta = options.to == "meta";
+  if (to_meta) check_meta_parts(model.config.to_json(), static_cast<int>(options.parts));
+  const std::optional<Tokenizer> found = convert_tokenizer(options);
+  const Tokenizer* const tokenizer = found ? &*found : nullptr;
+  if (tokenizer != nullptr) check_vocabulary(*tokenizer, model.config, options.input);
+  StagedFolder folder =
+      stage_output(options.output, options.overwrite,
+                   {{"--input", options.input}, {"--tokenizer", options.tokenizer}});
+  (to_meta ? write_as_meta : write_as_hf)(folder.path(), model, tokenizer, options);
+  throw_if_stopped();
   folder.commit();
-
-  const ordered_json report = {{"output", options.output},
-                               {"format", options.to},
-                               {"parameters", model.config.parameter_count()},
-                               {"vocab_size", model.config.vocab_size},
-                               {"tokenizer", tokenizer.has_value()}};
-  if (options.json_output) {
-    std::puts(report.dump().c_str());
-  } else {
-    std::puts(cat(options.output, ": ", with_thousands(model.config.parameter_count()),
-                  " parameters in ", options.to, " layout",
-                  tokenizer ? "" : ", without a tokenizer (pass --tokenizer)")
-                  .c_str());
-  }
+  print_conversion({{"output", options.output},
+                    {"format", options.to},
+                    {"parameters", model.config.parameter_count()},
+                    {"vocab_size", model.config.vocab_size},
+                    {"tokenizer", tokenizer != nullptr}},
+                   options.json_output);
   return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <tuple>
 #include <vector>
 
+#include "commands/staged_output.h"
 #include "commands/verbs.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
@@ -54,6 +55,7 @@ struct ExtendVocabOptions {
 at::Tensor resized_weight(const std::string& name, const TensorSource& source,
                           const std::vector<std::vector<TokenId>>& parts,
                           const ExtendVocabOptions& options, double initializer_range) {
+  throw_if_stopped();
   at::Tensor old = source.load(name);
   const bool is_head = name == "lm_head.weight";
   if (!is_head && name != "model.embed_tokens.weight") return old;
@@ -127,28 +129,63 @@ void print_report(const ordered_json& report, const VocabularyReport& vocabulary
   std::fputs(out.c_str(), stdout);
 }
 
-}  // namespace
+CommandSpec extend_vocab_spec() {
+  return {.verb = "extend-vocab",
+          .summary =
+              "Appends the pieces of one tokenizer to another (file order, score 0, duplicates "
+              "dropped) and resizes the model.",
+          .examples = {"llama2zh extend-vocab --tokenizer llama-2-7b --extension chinese_sp.model "
+                       "--model llama-2-7b --output llama-2-7b-zh --report-text zh.txt en.txt"},
+          .required = {"tokenizer", "extension", "output"}};
+}
 
-int run_extend_vocab(const std::vector<std::string>& args) {
-  ExtendVocabOptions options;
-  const CommandSpec spec{.verb = "extend-vocab",
-                         .summary =
-                             "Appends the pieces of one tokenizer to another (file order, score 0, "
-                             "duplicates dropped) and resizes the model.",
-                         .examples = {"llama2zh extend-vocab --tokenizer llama-2-7b --extension "
-                                      "chinese_sp.model --model llama-2-7b --output llama-2-7b-zh "
-                                      "--report-text zh.txt en.txt"},
-                         .required = {"tokenizer", "extension", "output"}};
-  const OptionTable table = bind_options(options);
-  if (parse_command_line(spec, table, args).help) return 0;
-
-  const Tokenizer base = Tokenizer::load(options.tokenizer);
+Tokenizer load_plain_tokenizer(const std::string& path) {
+  Tokenizer base = Tokenizer::load(path);
   if (base.vocab_size() != static_cast<int64_t>(ModelProto::read(base.path()).pieces().size())) {
-    fail_data(options.tokenizer,
+    fail_data(path,
               "the folder has added tokens behind the sentencepiece pieces, whose ids new pieces "
               "would take",
               "pass the plain tokenizer.model");
   }
+  return base;
+}
+
+std::vector<CompressionRow> measure_texts(const Tokenizer& base, const Tokenizer& merged,
+                                          const std::vector<std::string>& files) {
+  std::vector<CompressionRow> rows;
+  for (const std::string& file : files) {
+    rows.push_back(measure_compression(base, merged, file));
+    if (rows.back().characters == 0)
+      fail_data(file, "the file holds no text", "--report-text needs text to measure");
+  }
+  return rows;
+}
+
+// The merged tokenizer in `folder`: tokenizer_config and the rest stay the base's; only
+// tokenizer.model is new.
+Tokenizer write_merged_tokenizer(const fs::path& folder, const Tokenizer& base,
+                                 const VocabularyMerge& merge) {
+  base.save(folder, base.template_name());
+  write_file_atomic(folder / "tokenizer.model", merge.model.serialize());
+  return Tokenizer::load(folder);
+}
+
+std::vector<NamedInput> extend_vocab_inputs(const ExtendVocabOptions& options) {
+  std::vector<NamedInput> inputs = {{"--tokenizer", options.tokenizer},
+                                    {"--extension", options.extension},
+                                    {"--model", options.model}};
+  for (const std::string& file : options.report_text) inputs.push_back({"--report-text", file});
+  return inputs;
+}
+
+}  // namespace
+
+int run_extend_vocab(const std::vector<std::string>& args) {
+  ExtendVocabOptions options;
+  const OptionTable table = bind_options(options);
+  if (parse_command_line(extend_vocab_spec(), table, args).help) return 0;
+
+  const Tokenizer base = load_plain_tokenizer(options.tokenizer);
   const VocabularyMerge merge =
       merge_vocabulary(ModelProto::read(base.path()), ModelProto::read(options.extension));
   OpenModel model;
@@ -157,11 +194,10 @@ int run_extend_vocab(const std::vector<std::string>& args) {
     check_vocabulary(base, model.config, options.model);
   }
 
-  StagedFolder folder(options.output, options.overwrite ? Existing::kReplace : Existing::kRefuse);
-  // The folder's tokenizer_config and the rest stay the base's; only tokenizer.model is new.
-  base.save(folder.path(), base.template_name());
-  write_file_atomic(folder.path() / "tokenizer.model", merge.model.serialize());
-  const Tokenizer merged = Tokenizer::load(folder.path());
+  StagedFolder folder =
+      stage_output(options.output, options.overwrite, extend_vocab_inputs(options));
+  const Tokenizer merged = write_merged_tokenizer(folder.path(), base, merge);
+  const std::vector<CompressionRow> rows = measure_texts(base, merged, options.report_text);
   if (model.source) {
     write_resized_model(folder.path(), model, base, merged, merge.added, options);
   } else {
@@ -169,11 +205,8 @@ int run_extend_vocab(const std::vector<std::string>& args) {
                                            .tokenizer_sha256 = merged.fingerprint(),
                                            .vocab_size = merged.vocab_size()});
   }
-
   const VocabularyReport vocabulary = report_merge(base, merged, merge);
-  std::vector<CompressionRow> rows;
-  for (const std::string& file : options.report_text)
-    rows.push_back(measure_compression(base, merged, file));
+  throw_if_stopped();
   folder.commit();
   const ordered_json report = report_json(vocabulary, rows, merged.fingerprint());
   if (options.json_output) {

@@ -4,6 +4,7 @@
 #include <tuple>
 #include <vector>
 
+#include "commands/staged_output.h"
 #include "commands/verbs.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
@@ -97,10 +98,13 @@ int run_init_model(const std::vector<std::string>& args) {
 
   const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
   const LlamaConfig config = config_of(options, tokenizer);
-  StagedFolder folder(options.output, options.overwrite ? Existing::kReplace : Existing::kRefuse);
+  StagedFolder folder =
+      stage_output(options.output, options.overwrite, {{"--tokenizer", options.tokenizer}});
   const at::ScalarType dtype = options.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
   const auto model = random_model(config, static_cast<uint64_t>(options.seed), dtype, at::kCPU);
+  throw_if_stopped();
   save_model(folder.path(), *model, &tokenizer, SaveOptions{.dtype = dtype});
+  throw_if_stopped();
   folder.commit();
 
   if (options.json_output) {

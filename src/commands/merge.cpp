@@ -2,15 +2,16 @@
 #include "llama2zh/model/merge.h"
 
 #include <cstdio>
-#include <memory>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "commands/staged_output.h"
 #include "commands/verbs.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/log.h"
+#include "llama2zh/base/signals.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/config/command_line.h"
 #include "llama2zh/formats/meta.h"
@@ -29,6 +30,7 @@ struct MergeVerbOptions {
   int64_t parts = 1;
   double max_shard_gb = 5;
   bool compare = true;
+  bool allow_other_base = false;
   bool overwrite = false;
   bool json_output = false;
   static auto options() {
@@ -50,96 +52,111 @@ struct MergeVerbOptions {
         option("max_shard_gb", &T::max_shard_gb, "Largest weights file, in GB of 1e9 bytes.",
                greater_than(0)),
         option("compare", &T::compare, "End by comparing logits with base + adapters."),
+        option("allow_other_base", &T::allow_other_base,
+               "Merge although an adapter's manifest names another base."),
         option("overwrite", &T::overwrite, "Replace the output folder if it is not empty."),
         option("json", &T::json_output, "Report as one JSON object."));
   }
 };
 
-std::unique_ptr<Tokenizer> find_tokenizer(const MergeVerbOptions& options) {
-  std::vector<fs::path> places;
-  if (!options.tokenizer.empty())
-    return std::make_unique<Tokenizer>(Tokenizer::load(options.tokenizer));
-  if (fs::exists(fs::path(options.adapter.back()) / "tokenizer.model"))
-    places.emplace_back(options.adapter.back());
-  places.emplace_back(options.base);
-  if (!fs::exists(places.front() / "tokenizer.model")) {
-    fail_usage(
-        "--tokenizer",
-        cat("neither ", options.adapter.back(), " nor ", options.base, " holds a tokenizer.model"),
-        "name the tokenizer of the merged model");
-  }
-  return std::make_unique<Tokenizer>(Tokenizer::load(places.front()));
+CommandSpec merge_spec() {
+  return {.verb = "merge",
+          .summary =
+              "Adds adapters to their base in fp32, rounds once, and writes a folder that needs no "
+              "adapter.",
+          .examples = {"llama2zh merge --base llama-2-7b-zh --adapter pretrain-out --adapter "
+                       "sft-out --output chinese-llama2"},
+          .required = {"base", "adapter", "output"}};
 }
 
-ordered_json compare_json(const MergeComparison& comparison) {
+fs::path find_tokenizer(const MergeVerbOptions& options) {
+  if (!options.tokenizer.empty()) return options.tokenizer;
+  for (const fs::path& place : {fs::path(options.adapter.back()), fs::path(options.base)})
+    if (fs::exists(place / "tokenizer.model")) return place;
+  fail_usage(
+      "--tokenizer",
+      cat("neither ", options.adapter.back(), " nor ", options.base, " holds a tokenizer.model"),
+      "name the tokenizer of the merged model");
+}
+
+std::vector<NamedInput> merge_inputs(const MergeVerbOptions& options) {
+  std::vector<NamedInput> inputs = {{"--base", options.base}, {"--tokenizer", options.tokenizer}};
+  for (const std::string& adapter : options.adapter) inputs.push_back({"--adapter", adapter});
+  return inputs;
+}
+
+// The comparison's numbers; kData if the merged model is another than base + adapters.
+ordered_json compare_checked(const fs::path& merged, const MergeOptions& merge,
+                             const std::string& output) {
+  const MergeComparison comparison = compare_merge(merged, merge);
+  require_agreement(comparison, output);
   return {{"max_logit_difference", comparison.max_abs_difference},
           {"kl_divergence", comparison.mean_kl_divergence},
           {"top1_agreement", comparison.top1_agreement},
           {"positions", comparison.positions}};
 }
 
+// Meta's layout is written from the merged Hugging Face folder, which then goes.
+void rewrite_as_meta(const fs::path& hf_folder, const fs::path& folder, int parts) {
+  const OpenModel merged = open_model(hf_folder);
+  write_meta_checkpoint(folder, StoppableSource(*merged.source), merged.config.to_json(), parts);
+  fs::copy_file(hf_folder / "tokenizer.model", folder / "tokenizer.model");
+  Manifest manifest = read_manifest(hf_folder);
+  fs::remove_all(hf_folder);
+  write_manifest(folder, manifest);
+}
+
+void print_merge(const ordered_json& report, bool json_output) {
+  if (json_output) {
+    std::puts(report.dump().c_str());
+    return;
+  }
+  std::puts(cat(report["output"].get<std::string>(), ": ",
+                with_thousands(report["parameters"].get<int64_t>()), " parameters, vocabulary ",
+                report["vocab_size"].get<int64_t>())
+                .c_str());
+  if (!report.contains("comparison")) return;
+  const auto& comparison = report["comparison"];
+  std::printf(
+      "against base + adapter on %lld positions: largest log-probability difference %.3g, KL "
+      "divergence %.3g, same next token %.2f %%\n",
+      static_cast<long long>(comparison["positions"].get<int64_t>()),
+      comparison["max_logit_difference"].get<double>(), comparison["kl_divergence"].get<double>(),
+      100 * comparison["top1_agreement"].get<double>());
+}
+
 }  // namespace
 
 int run_merge(const std::vector<std::string>& args) {
   MergeVerbOptions options;
-  const CommandSpec spec{.verb = "merge",
-                         .summary =
-                             "Adds adapters to their base in fp32, rounds once, and writes a "
-                             "folder that needs no adapter.",
-                         .examples = {"llama2zh merge --base llama-2-7b-zh --adapter pretrain-out "
-                                      "--adapter sft-out --output chinese-llama2"},
-                         .required = {"base", "adapter", "output"}};
   const OptionTable table = bind_options(options);
-  if (parse_command_line(spec, table, args).help) return 0;
+  if (parse_command_line(merge_spec(), table, args).help) return 0;
 
-  const std::unique_ptr<Tokenizer> tokenizer = find_tokenizer(options);
-  const OpenModel base = open_model(options.base);
-  check_vocabulary(*tokenizer, base.config, options.base);
-  StagedFolder folder(options.output, options.overwrite ? Existing::kReplace : Existing::kRefuse);
   const bool to_meta = options.format == "meta";
-  // Meta's layout is written from the merged Hugging Face folder, which then goes.
-  const fs::path hf_folder = to_meta ? folder.path() / "hf" : folder.path();
-  fs::create_directories(hf_folder);
-
+  const auto parts = static_cast<int>(options.parts);
+  const Tokenizer tokenizer = Tokenizer::load(find_tokenizer(options));
+  const OpenModel base = open_model(options.base);
+  check_vocabulary(tokenizer, base.config, options.base);
+  if (to_meta) check_meta_parts(base.config.to_json(), parts);
   MergeOptions merge{.base = options.base,
                      .adapters = {options.adapter.begin(), options.adapter.end()},
-                     .output = hf_folder,
+                     .output = {},
                      .max_shard_bytes = static_cast<uint64_t>(options.max_shard_gb * 1e9),
-                     .dtype = options.dtype};
-  merge_adapters(merge, tokenizer.get());
+                     .dtype = options.dtype,
+                     .allow_other_base = options.allow_other_base};
+  StagedFolder folder = stage_output(options.output, options.overwrite, merge_inputs(options));
+  merge.output = to_meta ? folder.path() / "hf" : folder.path();
+  fs::create_directories(merge.output);
+
+  merge_adapters(merge, &tokenizer);
   ordered_json report = {{"output", options.output},
                          {"parameters", base.config.parameter_count()},
                          {"vocab_size", base.config.vocab_size}};
-  if (options.compare) {
-    const MergeComparison comparison = compare_merge(hf_folder, merge);
-    report["comparison"] = compare_json(comparison);
-    require_agreement(comparison, options.output);
-  }
-  if (to_meta) {
-    const OpenModel merged = open_model(hf_folder);
-    write_meta_checkpoint(folder.path(), *merged.source, merged.config.to_json(),
-                          static_cast<int>(options.parts));
-    fs::copy_file(hf_folder / "tokenizer.model", folder.path() / "tokenizer.model");
-    fs::remove_all(hf_folder);
-  }
+  if (options.compare) report["comparison"] = compare_checked(merge.output, merge, options.output);
+  if (to_meta) rewrite_as_meta(merge.output, folder.path(), parts);
+  throw_if_stopped();
   folder.commit();
-
-  if (options.json_output) {
-    std::puts(report.dump().c_str());
-    return 0;
-  }
-  std::puts(cat(options.output, ": ", with_thousands(base.config.parameter_count()),
-                " parameters, vocabulary ", base.config.vocab_size)
-                .c_str());
-  if (report.contains("comparison")) {
-    const auto& comparison = report["comparison"];
-    std::printf(
-        "against base + adapter on %lld positions: largest log-probability difference %.3g, KL "
-        "divergence %.3g, same next token %.2f %%\n",
-        static_cast<long long>(comparison["positions"].get<int64_t>()),
-        comparison["max_logit_difference"].get<double>(), comparison["kl_divergence"].get<double>(),
-        100 * comparison["top1_agreement"].get<double>());
-  }
+  print_merge(report, options.json_output);
   return 0;
 }
 

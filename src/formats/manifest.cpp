@@ -104,6 +104,13 @@ Manifest read_manifest(const fs::path& folder) {
   return manifest;
 }
 
+std::vector<std::string> manifest_files(const fs::path& folder) {
+  std::vector<std::string> names;
+  const auto root = read_checked(folder);
+  for (const auto& file : root["files"]) names.push_back(file["name"].get<std::string>());
+  return names;
+}
+
 void verify_manifest(const fs::path& folder, bool deep) {
   const auto root = read_checked(folder);
   for (const auto& file : root["files"]) {

@@ -22,7 +22,7 @@ void check_divides(int64_t size, int parts, std::string_view what) {
              "choose another number of parts; 1 always works");
 }
 
-void check_meta_parts(const LlamaShape& shape, int parts) {
+void check_shape_parts(const LlamaShape& shape, int parts) {
   if (parts < 1 || parts > kMaxMetaParts) {
     fail_usage("parts", cat("is ", parts, ", expected 1 to ", kMaxMetaParts));
   }
@@ -68,10 +68,14 @@ at::Tensor meta_share(const TensorSource& source, const MetaTensor& tensor, int 
 
 }  // namespace
 
+void check_meta_parts(const ordered_json& hf_config, int parts) {
+  check_shape_parts(llama_shape_of(hf_config, "config.json"), parts);
+}
+
 void write_meta_checkpoint(const std::filesystem::path& folder, const TensorSource& source,
                            const ordered_json& hf_config, int parts) {
   LlamaShape shape = llama_shape_of(hf_config, "config.json");
-  check_meta_parts(shape, parts);
+  check_shape_parts(shape, parts);
   // Meta's layout knows no tied head: the embedding is written twice.
   const bool tied = shape.tied;
   std::vector<MetaTensor> all = meta_tensors(shape);

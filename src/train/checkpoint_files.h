@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "llama2zh/base/file.h"
 #include "llama2zh/train/adamw.h"
 
 namespace llama2zh {
@@ -14,7 +15,7 @@ namespace llama2zh {
 inline constexpr const char* kCheckpointPrefix = "checkpoint-";
 inline constexpr const char* kStateTensorsFile = "state.safetensors";
 inline constexpr const char* kRunStateFile = "run_state.json";
-inline constexpr const char* kPartialSuffix = ".partial";  // StagedFolder's
+inline constexpr const char* kPartialSuffix = StagedFolder::kSuffix;
 inline constexpr const char* kTrainerStateFile = "trainer_state.json";
 
 // The run that a checkpoint is of; "" where it can't be read.

@@ -13,6 +13,7 @@
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/formats/manifest.h"
+#include "llama2zh/formats/output_folder.h"
 #include "llama2zh/model/merge.h"
 #include "llama2zh/tokenizer/tokenizer.h"
 #include "llama2zh/train/checkpoint.h"
@@ -23,13 +24,6 @@ namespace {
 
 constexpr const char* kResultFolder = "result";
 constexpr const char* kMergedFolder = "merged";
-
-void refuse_input_as_output(const fs::path& output, const std::string& input, const char* key) {
-  std::error_code error;
-  if (input.empty() || !fs::equivalent(output, input, error)) return;
-  fail_usage("output_dir", cat("'", output.string(), "' is also ", key, ", which would be lost"),
-             "name another folder");
-}
 
 std::string first_names(const fs::path& folder) {
   std::vector<std::string> names;
@@ -120,8 +114,11 @@ void check_output_folder(const RunConfig& config) {
     fail_usage("output_dir", "no output folder was named", "set output_dir or pass --output-dir");
   }
   const fs::path output = config.output_dir;
-  refuse_input_as_output(output, config.model.path, "model.path");
-  refuse_input_as_output(output, config.model.peft_path, "model.peft_path");
+  const NamedInput adapter{"model.peft_path", config.model.peft_path};
+  refuse_input_as_output("output_dir", output, {{"model.path", config.model.path}, adapter},
+                         Replaces::kFiles);
+  // An earlier run's checkpoints go with it.
+  if (config.overwrite) refuse_input_as_output("output_dir", output, {adapter}, Replaces::kFolder);
   fs::path existing = fs::absolute(output);
   while (!fs::exists(existing) && existing.has_relative_path()) existing = existing.parent_path();
   if (!fs::is_directory(existing)) {

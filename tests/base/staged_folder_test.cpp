@@ -28,7 +28,7 @@ TEST(StagedFolder, AppearsWholeOnCommit) {
   }
   EXPECT_EQ(read_file(target / "a"), "1");
   EXPECT_EQ(read_file(target / "sub/b"), "2");
-  EXPECT_FALSE(fs::exists(folder / "deep/out.partial"));
+  EXPECT_FALSE(fs::exists(folder / "deep/out.llama2zh.partial"));
 }
 
 TEST(StagedFolder, WithoutCommitNothingStays) {
@@ -108,7 +108,7 @@ TEST(StagedFolder, AKilledWriterLeavesTheOldFolderAndIsNoObstacle) {
   });
   ASSERT_TRUE(WIFSIGNALED(status));
   EXPECT_EQ(read_file(folder / "out/a"), "old");
-  EXPECT_TRUE(fs::exists(folder / "out.partial"));
+  EXPECT_TRUE(fs::exists(folder / "out.llama2zh.partial"));
   StagedFolder staged(folder / "out", Existing::kReplace);
   EXPECT_FALSE(fs::exists(staged.path() / "a"));
   write_file_atomic(staged.path() / "a", "new");

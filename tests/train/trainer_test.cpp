@@ -125,8 +125,8 @@ TEST(Trainer, FailedSaveKeepsOldCheckpointsAndTheRunGoesOn) {
   TinyOptions options = steps(4);
   options.train.save_steps = 2;
   options.train.save_total_limit = 1;
-  fs::create_directories(folder / "checkpoint-4.partial");
-  const int other_writer = ::open((folder / "checkpoint-4.partial").c_str(), O_RDONLY);
+  fs::create_directories(folder / "checkpoint-4.llama2zh.partial");
+  const int other_writer = ::open((folder / "checkpoint-4.llama2zh.partial").c_str(), O_RDONLY);
   ASSERT_EQ(::flock(other_writer, LOCK_EX), 0);
   TinyRun run(options, folder.path());
   EXPECT_EQ(run.trainer().run(), TrainOutcome::kFinished);

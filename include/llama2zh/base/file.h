@@ -67,7 +67,7 @@ enum class Existing { kRefuse, kReplace };
 // What to do with a partial folder that an earlier process left, and with one's own without commit().
 enum class Unfinished { kRemove, kKeep };
 
-// A folder that appears whole or not at all: build it under path() (a sibling `NAME.partial`), then
+// A folder that appears whole or not at all: build it under path() (a sibling named NAME + kSuffix), then
 // commit() moves it to `target`, replacing the old folder only then. Throws kUsage at construction
 // if `target` is a file, or a non-empty folder and `existing` is kRefuse. A partial folder that a
 // crashed process left is removed, one that a living process writes is a kIo error. Without
@@ -80,6 +80,9 @@ class StagedFolder {
   ~StagedFolder();
   StagedFolder(const StagedFolder&) = delete;
   StagedFolder& operator=(const StagedFolder&) = delete;
+
+  // Named after the program: what carries it is ours to remove.
+  static constexpr const char* kSuffix = ".llama2zh.partial";
 
   const fs::path& path() const { return partial_; }
   void commit();

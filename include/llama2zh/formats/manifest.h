@@ -26,6 +26,8 @@ inline constexpr const char* kManifestName = "llama2zh_manifest.json";
 void write_manifest(const std::filesystem::path& folder, const Manifest& manifest);
 bool has_manifest(const std::filesystem::path& folder);
 Manifest read_manifest(const std::filesystem::path& folder);
+// Names of the files that the manifest lists, relative, with '/'.
+std::vector<std::string> manifest_files(const std::filesystem::path& folder);
 // Sizes always, checksums when `deep`. Throws kFormat naming the first file that is missing, short
 // or changed.
 void verify_manifest(const std::filesystem::path& folder, bool deep);

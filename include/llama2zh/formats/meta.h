@@ -27,6 +27,9 @@ bool is_meta_folder(const std::filesystem::path& path);
 // 1 ("ak42" header, 256 bytes).
 std::unique_ptr<ForeignCheckpoint> open_llama2c_checkpoint(const std::filesystem::path& file);
 
+// kUsage unless a model of this config.json can be divided into `parts` files: found before the work.
+void check_meta_parts(const ordered_json& hf_config, int parts);
+
 // Writes params.json and consolidated.00.pth (.. `parts`) from a Hugging Face checkpoint into an
 // existing folder, one tensor in memory at a time.
 void write_meta_checkpoint(const std::filesystem::path& folder, const TensorSource& source,
