@@ -13,6 +13,7 @@ LoadRequest InferenceOptions::request(const std::string& template_name) const {
   out.template_name = template_name;
   out.dtype = dtype;
   out.device = device;
+  out.allow_other_base = allow_other_base;
   return out;
 }
 

@@ -6,6 +6,7 @@
 
 #include "llama2zh/config/option.h"
 #include "llama2zh/engine/session.h"
+#include "llama2zh/model/load.h"
 
 namespace llama2zh {
 
@@ -16,6 +17,7 @@ struct InferenceOptions {
   std::string tokenizer;
   std::string dtype = "auto";
   std::string device = "auto";
+  bool allow_other_base = false;
   static auto options() {
     using T = InferenceOptions;
     return std::tuple(
@@ -27,7 +29,10 @@ struct InferenceOptions {
                "Type to compute in; auto: as the weights are stored, float32 on a CPU without "
                "AVX-512.",
                one_of({"auto", "float32", "bfloat16", "float16"})),
-        option("device", &T::device, "auto, cpu, cuda or cuda:N."));
+        option("device", &T::device, "Where to compute; auto: cuda if it is there.",
+               device_names()),
+        option("allow_other_base", &T::allow_other_base,
+               "Use adapters although their manifest names another base."));
   }
   LoadRequest request(const std::string& template_name = {}) const;
 };

@@ -5,6 +5,7 @@
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/formats/peft.h"
+#include "llama2zh/model/adapter_base.h"
 #include "llama2zh/model/load.h"
 #include "llama2zh/model/lora.h"
 
@@ -35,10 +36,24 @@ fs::path find_tokenizer(const LoadRequest& request) {
 
 const ChatTemplate* find_template(const LoadRequest& request, const Tokenizer& tokenizer) {
   if (!request.template_name.empty()) return &ChatTemplate::get(request.template_name);
+  for (auto it = request.adapters.rbegin(); it != request.adapters.rend(); ++it)
+    if (const std::string name = stored_template(*it); !name.empty())
+      return &ChatTemplate::get(name);
   if (!tokenizer.template_name().empty()) return &ChatTemplate::get(tokenizer.template_name());
   if (!tokenizer.hf_chat_template().empty())
     return ChatTemplate::detect(tokenizer.hf_chat_template());
   return nullptr;
+}
+
+void check_bases(const LoadRequest& request, const OpenModel& base) {
+  if (request.allow_other_base) return;
+  std::string identity;
+  const auto base_identity = [&] {
+    if (identity.empty()) identity = model_identity(base);
+    return identity;
+  };
+  for (const fs::path& adapter : request.adapters)
+    check_adapter_base(adapter, request.model, base_identity, "--allow-other-base");
 }
 
 }  // namespace
@@ -54,10 +69,10 @@ LoadedModel load_for_inference(const LoadRequest& request) {
   loaded.chat_template = find_template(request, *loaded.tokenizer);
 
   OpenModel open = open_model(request.model);
-  for (const fs::path& adapter : request.adapters) {
+  for (const fs::path& adapter : request.adapters)
     check_adapter_vocabulary(adapter, open.config, request.model);
-    adopt_rope(adapter, open.config);
-  }
+  check_bases(request, open);  // the base as it is stored
+  for (const fs::path& adapter : request.adapters) adopt_rope(adapter, open.config);
   check_vocabulary(*loaded.tokenizer, open.config, request.model);
   const at::Device device = parse_device(request.device);
   const at::ScalarType dtype = parse_dtype(request.dtype, open.config, device);

@@ -16,8 +16,10 @@
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/random.h"
+#include "llama2zh/base/signals.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/formats/peft.h"
+#include "llama2zh/model/adapter_base.h"
 #include "llama2zh/model/lora.h"
 
 namespace llama2zh {
@@ -111,6 +113,7 @@ at::Tensor replaced_weight(const std::string& name, const std::vector<PeftAdapte
 at::Tensor merged_weight(const std::string& name, const TensorSource& base,
                          const std::vector<PeftAdapter>& adapters, at::ScalarType dtype,
                          bool tied) {
+  throw_if_stopped();
   const at::Tensor replacement = replaced_weight(name, adapters, tied);
   at::Tensor weight = replacement.defined() ? replacement : base.load(name);
   at::Tensor sum;
@@ -142,6 +145,24 @@ std::vector<PeftAdapter> read_adapters(const MergeOptions& options) {
   return adapters;
 }
 
+void check_bases(const MergeOptions& options, const OpenModel& base) {
+  if (options.allow_other_base) return;
+  std::string identity;
+  const auto base_identity = [&] {
+    if (identity.empty()) identity = model_identity(base);
+    return identity;
+  };
+  for (const fs::path& adapter : options.adapters)
+    check_adapter_base(adapter, options.base, base_identity, "--allow-other-base");
+}
+
+// What the last adapter that names one was trained with.
+std::string merged_template(const MergeOptions& options, const Tokenizer& tokenizer) {
+  for (auto it = options.adapters.rbegin(); it != options.adapters.rend(); ++it)
+    if (std::string name = stored_template(*it); !name.empty()) return name;
+  return tokenizer.template_name();
+}
+
 at::Tensor log_probabilities(const Llama& model, const at::Tensor& ids) {
   PackedSequences context(ids.size(0), model.device());
   return at::log_softmax(model.logits(model.forward(ids, context)), -1);
@@ -152,17 +173,17 @@ at::Tensor log_probabilities(const Llama& model, const at::Tensor& ids) {
 void merge_adapters(const MergeOptions& options, const Tokenizer* tokenizer) {
   at::NoGradGuard no_grad;
   OpenModel base = open_model(options.base);
-  for (const fs::path& adapter : options.adapters) {
+  for (const fs::path& adapter : options.adapters)
     check_adapter_vocabulary(adapter, base.config, options.base);
-    adopt_rope(adapter, base.config);
-  }
+  check_bases(options, base);  // the base as it is stored
+  for (const fs::path& adapter : options.adapters) adopt_rope(adapter, base.config);
   const std::vector<PeftAdapter> adapters = read_adapters(options);
   check_adapters(adapters, options, *base.source, base.config);
   check_dora_is_alone(adapters, options);
 
   const at::ScalarType dtype = result_dtype(options, base);
   SaveOptions save{.dtype = dtype, .max_shard_bytes = options.max_shard_bytes, .template_name = {}};
-  if (tokenizer != nullptr) save.template_name = tokenizer->template_name();
+  if (tokenizer != nullptr) save.template_name = merged_template(options, *tokenizer);
   save_model(
       options.output, base.config,
       [&](const std::string& name) {
@@ -199,7 +220,10 @@ MergeComparison compare_merge(const fs::path& merged_folder, const MergeOptions&
         apply_adapter(*model, read_peft_adapter(adapter), /*train=*/false);
     }
     std::vector<at::Tensor> out;
-    for (const at::Tensor& ids : rows) out.push_back(log_probabilities(*model, ids));
+    for (const at::Tensor& ids : rows) {
+      throw_if_stopped();
+      out.push_back(log_probabilities(*model, ids));
+    }
     return out;
   };
   const std::vector<at::Tensor> expected = evaluate(options.base, true);

@@ -211,4 +211,8 @@ Tokenizer Tokenizer::load(const std::filesystem::path& path) {
   return Tokenizer(std::move(impl));
 }
 
+std::string stored_template(const std::filesystem::path& folder) {
+  return read_folder_settings(folder).template_name;
+}
+
 }  // namespace llama2zh

@@ -24,6 +24,7 @@ const std::set<std::string>& free_options() {
                                               "model.tokenizer",
                                               "model.device",
                                               "model.peft_path",
+                                              "model.allow_other_base",
                                               "data.train_files",
                                               "data.validation_files",
                                               "data.validation_split",

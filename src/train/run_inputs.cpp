@@ -9,6 +9,7 @@
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/text.h"
+#include "llama2zh/model/adapter_base.h"
 #include "llama2zh/model/lora.h"
 #include "llama2zh/train/schedule.h"
 #include "train/parameter_plan.h"
@@ -166,6 +167,11 @@ RunInputs open_inputs(RunConfig& config, RowKind kind) {
   std::optional<PeftAdapter> adapter;
   if (!config.model.peft_path.empty()) {
     check_adapter_vocabulary(config.model.peft_path, open.config, open.path);
+    if (!config.model.allow_other_base) {
+      check_adapter_base(
+          config.model.peft_path, open.path, [&] { return base_identity; },
+          "--model.allow_other_base");
+    }
     adapter = read_peft_adapter(config.model.peft_path);
     take_over_adapter(config.lora, *adapter);
   }

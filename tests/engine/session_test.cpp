@@ -108,6 +108,16 @@ TEST_F(Session, AdapterChangesTheAnswerAndBringsItsTokenizer) {
   EXPECT_EQ(answer(adapted), answer(plain));
   ASSERT_NE(adapted.chat_template, nullptr);
   EXPECT_EQ(adapted.chat_template->name(), "plain");
+  // Of two adapters the last that names a template counts.
+  const fs::path second = folder_.path() / "second";
+  fs::create_directories(second);
+  write_peft_adapter(second, extract_adapter(*plain.model, lora, "model", at::kFloat), true);
+  tokenizer_.save(second, "");
+  request.adapters = {adapter, second};
+  ASSERT_NE(load_for_inference(request).chat_template, nullptr);
+  EXPECT_EQ(load_for_inference(request).chat_template->name(), "plain");
+  tokenizer_.save(second, "v0.1");
+  EXPECT_EQ(load_for_inference(request).chat_template->name(), "v0.1");
   request.adapters = {request.model};
   EXPECT_NE(error_of(request).find("adapter_config.json"), std::string::npos);
 }

@@ -7,6 +7,9 @@
 #include <ATen/ops/randn.h>
 #include <c10/core/GradMode.h>
 
+#include <csignal>
+
+#include "llama2zh/base/signals.h"
 #include "model/model_test_util.h"
 
 namespace llama2zh {
@@ -185,6 +188,30 @@ TEST_F(MergeTest, AnAdapterOfAnotherBaseIsRefused) {
                   [](const auto& item) { return !item.first.starts_with("model.layers.2."); });
     merge(from, {save("deep", deep)});
   });
+}
+
+TEST_F(MergeTest, AnAdapterOfAnotherBaseIsRefusedUnlessAllowed) {
+  const fs::path model = base(), trained = adapter("a", 1, small_lora());
+  Manifest manifest;
+  manifest.kind = "adapter";
+  manifest.base_identity = model_identity(open_model(model));
+  write_manifest(trained, manifest);
+  merge(model, {trained});
+  manifest.base_identity = std::string(64, '0');
+  write_manifest(trained, manifest);
+  MergeOptions options{.base = model, .adapters = {trained}, .output = make("other")};
+  expect_error(ErrorKind::kFormat, "another base", [&] { merge_adapters(options, nullptr); });
+  options.allow_other_base = true;
+  merge_adapters(options, nullptr);
+}
+
+TEST_F(MergeTest, AStopIsTakenBetweenTensors) {
+  const fs::path model = base(), trained = adapter("a", 1, small_lora());
+  const MergeOptions options = merge(model, {trained});
+  request_stop(SIGTERM);
+  EXPECT_THROW(merge_adapters(options, nullptr), Stopped);
+  EXPECT_THROW(compare_merge(options.output, options), Stopped);
+  clear_stop();
 }
 
 }  // namespace

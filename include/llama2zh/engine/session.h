@@ -22,9 +22,10 @@ struct LoadRequest {
   std::filesystem::path model;
   std::vector<std::filesystem::path> adapters;
   std::filesystem::path tokenizer;  // empty: the adapter's folder if it has one, else the model's
-  std::string template_name;        // empty: as stored with the adapter or model
+  std::string template_name;  // empty: as stored with the last adapter that has one, or the model
   std::string dtype = "auto";
   std::string device = "auto";
+  bool allow_other_base = false;  // go on where an adapter's manifest names another base
 };
 // Vocabulary sizes are compared before any weight is loaded.
 LoadedModel load_for_inference(const LoadRequest& request);

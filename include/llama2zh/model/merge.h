@@ -11,13 +11,15 @@ namespace llama2zh {
 
 // Base + adapters -> a plain model folder: W + sum of scaling_i * B_i A_i in fp32, rounded once to
 // the base's type; trained embeddings and head taken over (those of the last adapter that has
-// them). One tensor in memory at a time.
+// them), as well as the template that the last adapter names. One tensor in memory at a time;
+// Stopped where a stop is asked for.
 struct MergeOptions {
   std::filesystem::path base;
   std::vector<std::filesystem::path> adapters;  // in order
   std::filesystem::path output;                 // staged by the caller
   uint64_t max_shard_bytes = 5'000'000'000;
-  std::string dtype = "auto";  // of the result; auto: as the base
+  std::string dtype = "auto";     // of the result; auto: as the base
+  bool allow_other_base = false;  // go on where an adapter's manifest names another base
 };
 void merge_adapters(const MergeOptions& options, const Tokenizer* tokenizer);
 

@@ -82,6 +82,10 @@ class Tokenizer {
   std::unique_ptr<Impl> impl_;
 };
 
+// "llama2zh_template" in the folder's tokenizer_config.json, without loading the tokenizer; "" if
+// there is none.
+std::string stored_template(const std::filesystem::path& folder);
+
 // Turns ids into text as they come. Text is released only when it can't change any more: bytes of
 // an unfinished UTF-8 character are held back, and the first piece's leading space is dropped as
 // decode() does. concatenation of all pushes + finish() == decode(ids).

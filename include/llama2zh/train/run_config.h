@@ -7,6 +7,7 @@
 
 #include "llama2zh/config/option.h"
 #include "llama2zh/data/data_config.h"
+#include "llama2zh/model/load.h"
 #include "llama2zh/model/lora.h"
 #include "llama2zh/train/method_config.h"
 #include "llama2zh/train/rope_scaling_config.h"
@@ -21,6 +22,7 @@ struct ModelConfig {
   std::string device = "auto";
   std::string peft_path;
   RopeScalingConfig rope_scaling;
+  bool allow_other_base = false;
   static auto options() {
     return std::tuple(
         option("path", &ModelConfig::path, "Folder of the model to start from."),
@@ -32,11 +34,14 @@ struct ModelConfig {
                "auto: as stored (on a CPU bfloat16 for float16, and float32 for either if it lacks "
                "AVX-512). float16 needs CUDA and uses dynamic loss scaling.",
                one_of({"auto", "float32", "bfloat16", "float16"})),
-        option("device", &ModelConfig::device, "auto, cpu, cuda or cuda:N."),
+        option("device", &ModelConfig::device, "Where to compute; auto: cuda if it is there.",
+               device_names()),
         option("peft_path", &ModelConfig::peft_path,
                "Adapter folder (ours or PEFT's) to continue from: it decides rank, alpha, "
                "target_modules and modules_to_save; lora.dropout stays the config's."),
-        option("rope_scaling", &ModelConfig::rope_scaling, "Positions beyond the model's own."));
+        option("rope_scaling", &ModelConfig::rope_scaling, "Positions beyond the model's own."),
+        option("allow_other_base", &ModelConfig::allow_other_base,
+               "Continue peft_path although its manifest names another base than path."));
   }
 };
 
