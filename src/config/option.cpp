@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
@@ -83,6 +84,25 @@ Range one_of(std::vector<std::string> choices) {
   };
   std::string text = "one of " + join(choices, ", ");
   return {std::move(text), each_element(known), std::move(choices)};
+}
+
+Range some_of(std::vector<std::string> choices) {
+  std::string text = "some of " + join(choices, ", ") + ", none twice";
+  Range each = one_of(std::move(choices));
+  const auto distinct = [holds = each.holds](const json& value) {
+    if (!holds(value)) return false;
+    const json list = value.is_array() ? value : json::array({value});
+    return std::set<json>(list.begin(), list.end()).size() == list.size();
+  };
+  return {std::move(text), distinct, std::move(each.choices)};
+}
+
+Range matching(std::string text, std::function<bool(const std::string&)> holds) {
+  return {std::move(text),
+          each_element([holds = std::move(holds)](const json& value) {
+            return value.is_string() && holds(value.get_ref<const std::string&>());
+          }),
+          {}};
 }
 
 Range not_empty() {

@@ -33,6 +33,25 @@ std::string display_value(const json& value) {
   return value.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
+namespace {
+
+std::string source_of(const OptionEntry& entry, const Provenance& provenance) {
+  const auto source = provenance.find(entry.key);
+  return source == provenance.end() ? "default" : source->second;
+}
+
+}  // namespace
+
+ordered_json describe_values_json(const OptionTable& options, const Provenance& provenance) {
+  ordered_json list = ordered_json::array();
+  for (const OptionEntry& entry : options) {
+    list.push_back({{"key", entry.key},
+                    {"value", ordered_json(entry.get())},
+                    {"source", source_of(entry, provenance)}});
+  }
+  return list;
+}
+
 std::string describe_values(const OptionTable& options, const Provenance& provenance) {
   std::vector<std::string> settings;
   size_t width = 0;
@@ -43,10 +62,9 @@ std::string describe_values(const OptionTable& options, const Provenance& proven
   std::string text;
   for (size_t i = 0; i < options.size(); ++i) {
     const size_t used = display_width(settings[i]);
-    const auto source = provenance.find(options[i].key);
     text += settings[i];
     text.append(used < width ? width - used : 0, ' ');
-    text += cat("  # ", source == provenance.end() ? "default" : source->second, "\n");
+    text += cat("  # ", source_of(options[i], provenance), "\n");
   }
   return text;
 }

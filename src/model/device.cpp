@@ -27,6 +27,12 @@ int64_t cuda_index(const std::string& name) {
 
 }  // namespace
 
+Range device_names() {
+  return matching("auto, cpu, cuda or cuda:N", [](const std::string& name) {
+    return name == "auto" || name == "cpu" || cuda_index(name) >= 0;
+  });
+}
+
 at::Device parse_device(const std::string& name) {
   const int64_t count = cuda_device_count();
   if (name == "cpu" || (name == "auto" && count == 0)) return at::kCPU;

@@ -305,7 +305,35 @@ TEST_F(ChainTest, ConfigShowsWhereValuesCameFrom) {
   EXPECT_NE(shown.find("run.json:3"), std::string::npos) << shown;
   EXPECT_NE(shown.find("command line"), std::string::npos);
   run({"config", "validate", "--config", "run.json"});
+  const json list = json::parse(
+      run({"config", "show", "--json", "--config", "run.json", "--lora.rank", "16"}));
+  const auto entry = [&](const std::string& key) {
+    for (const json& item : list)
+      if (item["key"] == key) return item;
+    return json();
+  };
+  EXPECT_EQ(entry("lora.rank"),
+            (json{{"key", "lora.rank"}, {"value", 16}, {"source", "command line"}}));
+  EXPECT_EQ(entry("train.learning_rate")["source"], "run.json:3");
+  EXPECT_EQ(entry("train.seed")["source"], "default");
+  EXPECT_TRUE(entry("json").is_null());
   EXPECT_TRUE(json::accept(run({"config", "defaults"})));
+}
+
+TEST_F(ChainTest, ConfigValidateKnowsModulesAndDevices) {
+  const std::vector<std::pair<std::string, std::string>> wrong = {
+      {R"({"lora": {"target_modules": ["q_prj"]}})", "did you mean \"q_proj\"?"},
+      {R"({"lora": {"target_modules": ["q_proj", "q_proj"]}})", "none twice"},
+      {R"({"lora": {"modules_to_save": ["foo"]}})", "embed_tokens"},
+      {R"({"model": {"device": "gpu"}})", "cuda:N"},
+      {R"({"json": true})", "unknown key"}};
+  for (const auto& [text, part] : wrong) {
+    std::ofstream(folder_ / "wrong.json") << text;
+    expect_failure({"config", "validate", "--config", "wrong.json"}, 2, {"wrong.json", part});
+    expect_failure({"config", "show", "--config", "wrong.json"}, 2, {"wrong.json", part});
+  }
+  run({"config", "validate", "--model.device", "cuda:1", "--lora.target_modules", "q_proj",
+       "v_proj"});
 }
 
 TEST_F(ChainTest, OptionsDocumentIsUpToDate) {

@@ -134,6 +134,12 @@ TEST_F(Options, RangesHoldAtTheirEnds) {
   EXPECT_FALSE(holds(not_empty(), "") || holds(not_empty(), json::array()));
   EXPECT_TRUE(holds(one_of({"a", "b"}), "b"));
   EXPECT_FALSE(holds(one_of({"a", "b"}), "c"));
+  EXPECT_TRUE(holds(some_of({"a", "b"}), json::array({"b", "a"})));
+  EXPECT_TRUE(holds(some_of({"a", "b"}), json::array()));
+  EXPECT_FALSE(holds(some_of({"a", "b"}), json::array({"a", "a"})));
+  EXPECT_FALSE(holds(some_of({"a", "b"}), json::array({"c"})));
+  const Range short_text = matching("short", [](const std::string& x) { return x.size() < 3; });
+  EXPECT_TRUE(holds(short_text, "ab") && !holds(short_text, "abc") && !holds(short_text, 1));
 }
 
 TEST_F(Options, RangesReadWell) {

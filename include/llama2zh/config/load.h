@@ -47,6 +47,8 @@ ordered_json to_json(const OptionTable& options);
 std::string display_value(const json& value);
 // "key = value  # source" lines for `config show`.
 std::string describe_values(const OptionTable& options, const Provenance& provenance);
+// The same as [{"key", "value", "source"}, ...].
+ordered_json describe_values_json(const OptionTable& options, const Provenance& provenance);
 // A Markdown table "| key | type | default | range | meaning |" for docs/options.md.
 std::string options_markdown(const OptionTable& options);
 

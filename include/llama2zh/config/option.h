@@ -42,6 +42,9 @@ Range greater_than(double low);
 Range between(double low, double high);       // both ends belong to it
 Range in_half_open(double low, double high);  // low <= x < high
 Range one_of(std::vector<std::string> choices);
+Range some_of(std::vector<std::string> choices);  // of a list: each a choice, none twice
+// A text (of a list each) that `holds`; `text` says which: "auto, cpu, cuda or cuda:N".
+Range matching(std::string text, std::function<bool(const std::string&)> holds);
 Range not_empty();
 
 template <typename Struct, typename Value>

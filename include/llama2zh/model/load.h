@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "llama2zh/config/option.h"
 #include "llama2zh/formats/manifest.h"
 #include "llama2zh/formats/tensor_source.h"
 #include "llama2zh/model/llama.h"
@@ -20,6 +21,8 @@ namespace llama2zh {
 // "auto" -> cuda if this build and machine have one, else cpu; "cpu"; "cuda", "cuda:1". kUsage
 // error if it is not there.
 at::Device parse_device(const std::string& name);
+// Of options that parse_device() takes: whether the name can be one, not whether it is there.
+Range device_names();
 // "auto" -> the type the weights are stored in, except on a CPU: fp16 becomes bf16, and both float32
 // where the processor has no fast bf16. "float32", "bfloat16", "float16" (CUDA only: kUsage on a
 // CPU).
