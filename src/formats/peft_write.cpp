@@ -89,7 +89,7 @@ void check_written_adapter(const std::string& where, const PeftAdapter& adapter,
     all_zero = all_zero && !pair.b.any().item<bool>();
   }
   for (const auto& [name, tensor] : adapter.full) check_written_full(where, rules, name, tensor);
-  if (trained && all_zero && adapter.full.empty()) {
+  if (trained && all_zero && !adapter.lora.empty()) {
     fail_data(where, "every lora_B is zero: the adapter changes nothing",
               "check that the run made optimizer steps with a learning rate above 0");
   }

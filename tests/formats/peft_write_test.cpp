@@ -134,6 +134,11 @@ TEST(PeftWrite, RefusesWhatWouldNotLoadOrDoesNothing) {
   };
   refuse(zero, "every lora_B is zero");
   refuse(
+      [](PeftAdapter& adapter) {  // with full matrices beside them too
+        for (auto& [module, pair] : adapter.lora) pair.b = at::zeros_like(pair.b);
+      },
+      "every lora_B is zero");
+  refuse(
       [](PeftAdapter& adapter) {
         adapter.lora.clear();
         adapter.full.clear();
@@ -153,6 +158,12 @@ TEST(PeftWrite, RefusesWhatWouldNotLoadOrDoesNothing) {
   zero(fresh);
   write_peft_adapter(folder.path(), fresh, /*trained=*/false);
   EXPECT_EQ(read_peft_adapter(folder.path()).lora.size(), 2u);
+  // So is one of full matrices alone, which has no B.
+  TempFolder full_only;
+  PeftAdapter full = sample_adapter();
+  full.lora.clear();
+  write_peft_adapter(full_only.path(), full, /*trained=*/true);
+  EXPECT_EQ(read_peft_adapter(full_only.path()).full.size(), full.full.size());
 }
 
 // Live: PEFT writes an adapter, we read and rewrite it, PEFT loads ours and gives the same logits.

@@ -71,8 +71,8 @@ bool is_peft_folder(const std::filesystem::path& folder);
 // adapter_model.safetensors and README.md into an existing folder, then reads the files back and
 // compares. A and B keep their dtype (PEFT itself stores float32). kData if there are no tensors,
 // if one is empty or not finite, if the config would give a pair another rank or scaling than it
-// has or does not name a module, or if `trained` and every lora_B is zero and no full tensor is
-// given.
+// has or does not name a module, or if `trained` and every lora_B is zero (an adapter of full
+// matrices alone has none).
 void write_peft_adapter(const std::filesystem::path& folder, const PeftAdapter& adapter,
                         bool trained);
 
