@@ -1,6 +1,7 @@
 // Rows in memory: what is small, or looked at once. Training goes by training_data.h.
 #include "llama2zh/data/datasets.h"
 
+#include <cstdio>
 #include <filesystem>
 #include <memory>
 
@@ -42,11 +43,25 @@ std::string SetNames::of(const std::string& file) {
   return unique;
 }
 
-void check_split(int64_t train_rows, int64_t held_out_rows) {
-  if (train_rows > 0 && held_out_rows > 0) return;
-  fail_usage("data.validation_split",
-             cat("of ", train_rows + held_out_rows, " rows ", held_out_rows, " would be held out"),
-             "name held-out files with data.validation_files, or take another share");
+void check_split(double asked, SplitSide train, SplitSide held_out) {
+  constexpr double kTolerance = 0.05;
+  if (train.rows == 0 || held_out.rows == 0) {
+    fail_usage(
+        "data.validation_split",
+        cat("of ", train.rows + held_out.rows, " rows ", held_out.rows, " would be held out"),
+        "name held-out files with data.validation_files, or take another share");
+  }
+  const auto held = static_cast<double>(held_out.tokens);
+  const double share = held / (held + static_cast<double>(train.tokens));
+  if (share <= 2 * asked || share <= asked + kTolerance) return;
+  char percent[16];
+  std::snprintf(percent, sizeof percent, "%.1f %%", 100 * share);
+  fail_usage(
+      "data.validation_split",
+      cat("is ", asked, ", but rows are held out whole, which takes ", percent,
+          " of the tokens away from training"),
+      "give more and smaller files, .jsonl rows or data.txt_documents, or name held-out files "
+      "with data.validation_files");
 }
 
 Datasets load_datasets(const DataConfig& config, RowKind kind, const Tokenizer& tokenizer) {
@@ -69,7 +84,9 @@ Datasets load_datasets(const DataConfig& config, RowKind kind, const Tokenizer& 
     datasets.validation.push_back(std::move(set));
   }
   if (held_out > 0) {
-    check_split(datasets.train.rows.size(), rows.held_out.rows.size());
+    const TokenRows& train = datasets.train.rows;
+    const TokenRows& held = rows.held_out.rows;
+    check_split(held_out, {train.size(), train.total_tokens()}, {held.size(), held.total_tokens()});
     datasets.validation.push_back(std::move(rows.held_out));
   }
   return datasets;

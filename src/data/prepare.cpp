@@ -1,4 +1,4 @@
-// Journal: prepare_state.json in OUTPUT.partial says up to which chunk the input is done, how long
+// Journal: prepare_state.json in OUTPUT.llama2zh.partial says up to which chunk the input is done, how long
 // each file was then, and what the collector knew. It is written after the files it speaks of are on
 // the disk. On resuming the files are cut to it; chunks of a half-read file are read again, but not
 // tokenised.

@@ -62,19 +62,33 @@ class CharacterSource {
 
 class JsonLinesFile : public RowFile {
  public:
-  explicit JsonLinesFile(const std::string& path) : lines_(path, kMaxRowBytes) {}
+  JsonLinesFile(const std::string& path, bool may_be_one_object)
+      : lines_(path, kMaxRowBytes), may_be_one_object_(may_be_one_object) {}
   bool next(RawRow& row) override {
     row = {std::move(row.text)};
     do {
       if (!lines_.next(row.text)) return false;
     } while (std::all_of(row.text.begin(), row.text.end(), is_json_space));
     row.line = lines_.line_number();
+    if (may_be_one_object_) refuse_spread_object(row.text);
+    may_be_one_object_ = false;
     return true;
   }
   uint64_t consumed() const override { return lines_.consumed(); }
 
  private:
+  // A first line as indented JSON has it.
+  void refuse_spread_object(const std::string& line) const {
+    const std::string_view text = trim(line);
+    if (!text.starts_with('{') ||
+        std::string_view("{[,").find(text.back()) == std::string_view::npos)
+      return;
+    fail_format(lines_.where(), "the file begins with a JSON object that goes over several lines",
+                "a .json file must hold one array [...] of rows, or a row {...} on each line");
+  }
+
   LineReader lines_;
+  bool may_be_one_object_;  // a .json whose first row was not read yet
 };
 
 class JsonArrayFile : public RowFile {
@@ -175,7 +189,7 @@ std::unique_ptr<RowFile> RowFile::open(const std::string& path, const TextOption
   }
   if (data_extension(path) == ".txt") return open_text_file(path, options);
   if (CharacterSource(path).skip_space() == '[') return std::make_unique<JsonArrayFile>(path);
-  return std::make_unique<JsonLinesFile>(path);
+  return std::make_unique<JsonLinesFile>(path, data_extension(path) == ".json");
 }
 
 json parse_row(const RawRow& row, std::string_view file) {

@@ -15,7 +15,12 @@ class SetNames {
   std::set<std::string> taken_ = {"train"};
 };
 
-// kUsage if validation_split left one side empty.
-void check_split(int64_t train_rows, int64_t held_out_rows);
+// One side of a split.
+struct SplitSide {
+  int64_t rows = 0, tokens = 0;
+};
+// kUsage if validation_split left one side empty, or took far more from training than the share
+// `asked` for: rows are held out whole, and a whole .txt is one.
+void check_split(double asked, SplitSide train, SplitSide held_out);
 
 }  // namespace llama2zh

@@ -73,6 +73,8 @@ struct OpenedStore {
   RowSet train, held_out;
 };
 
+SplitSide side_of(const RowSource& rows) { return {rows.size(), rows.total_tokens()}; }
+
 class Opener {
  public:
   Opener(const DataConfig& config, RowKind kind, const Tokenizer& tokenizer)
@@ -83,8 +85,10 @@ class Opener {
   // All names as one set, one behind the other.
   OpenedStore open(const std::vector<std::string>& names, double held_out) {
     std::vector<RowSet> train, validation;
+    bool made_here = true;
     for (const Named& named : resolve(names)) {
       const bool raw = named.store.empty();
+      made_here = made_here && raw;
       if (!raw) check_store_options(named.store, held_out);
       std::optional<fs::path> folder = named.store;
       if (raw) folder = cached_store(config_, kind_, tokenizer_, named.files, held_out);
@@ -97,8 +101,11 @@ class Opener {
         validation.push_back(set_of(*folder, info, kValidationSet));
     }
     OpenedStore result{joined(train), joined(validation)};
-    if (held_out > 0 && train.size() == 1 && result.held_out.rows)
-      check_split(result.train.rows->size(), result.held_out.rows->size());
+    if (held_out > 0 && train.size() == 1 && result.held_out.rows) {
+      // A store that was prepared by hand has the share that was asked for then.
+      check_split(made_here ? held_out : 1, side_of(*result.train.rows),
+                  side_of(*result.held_out.rows));
+    }
     return result;
   }
 

@@ -232,6 +232,29 @@ TEST_F(DatasetsTest, ValidationSplitGoesByTheHashOfTheText) {
   expect_error(ErrorKind::kUsage, "data.validation_split", [&] { load(RowKind::kPretrain); });
 }
 
+// Texts go by their hash: of a few, one may be far more than was asked for.
+TEST_F(DatasetsTest, ASplitFarAboveTheOneAskedForIsRefused) {
+  config_.validation_split = 0.1;
+  int refused = 0;
+  for (int i = 0; i < 40; ++i) {  // each text alone is held out with probability 0.1
+    config_.train_files = {
+        folder_.write("1.txt", std::string(50, 'a')).string(),
+        folder_.write("2.txt", std::string(49, 'a')).string(),
+        folder_.write("3.txt", std::string(static_cast<size_t>(i) + 60, 'b')).string()};
+    try {
+      load(RowKind::kPretrain);
+    } catch (const Error& error) {
+      const std::string message = error.what();
+      const bool share = message.find("% of the tokens") != std::string::npos;
+      refused += share ? 1 : 0;
+      EXPECT_TRUE(share || message.find("would be held out") != std::string::npos) << message;
+      continue;
+    }
+    ADD_FAILURE() << "a third of the text was taken for a tenth";
+  }
+  EXPECT_GT(refused, 0);
+}
+
 TEST_F(DatasetsTest, DuplicatesAndLengthsAreLeftOutWhereAskedFor) {
   train_on("t.jsonl",
            "{\"text\": \"ab\"}\n{\"text\": \"a b\"}\n{\"input\": \"ab\"}\n"

@@ -170,7 +170,7 @@ TEST_F(PrepareTest, InterruptedWorkGoesOnToTheSameBytes) {
     EXPECT_GE(interruptions, 2);
     EXPECT_TRUE(killed || chunks <= 12) << "work was done twice: " << chunks;
     EXPECT_EQ(bytes_of(again.output), expected);
-    EXPECT_FALSE(fs::exists(again.output.string() + ".partial"));
+    EXPECT_FALSE(fs::exists(again.output.string() + StagedFolder::kSuffix));
   }
 }
 

@@ -91,6 +91,9 @@ TEST(RowFile, ErrorsNameFileLineAndColumn) {
         "lines.json:3:6: not valid JSON");
   fails("cut.json", "[{\"text\": \"甲\"},\n {\"text\": \"a", ErrorKind::kFormat,
         "the file ends inside the array of rows, in the row that begins in line 2");
+  for (const char* text :
+       {"{\n  \"input\": \"a\"\n}\n", "{ \"conversations\": [\n", "{\"a\": 1,\n\"b\": 2}\n"})
+    fails("indented.json", text, ErrorKind::kFormat, "must hold one array [...] of rows");
   fails("behind.json", "[{\"text\": \"甲\"}]\n x", ErrorKind::kFormat, "behind.json:2:2:");
   fails("comma.json", "[{\"text\": \"a\"},]", ErrorKind::kData, "comma.json:1:16:");
   fails("utf8.jsonl", "{\"text\": \"a\"}\n{\"text\": \"甲\xff\"}", ErrorKind::kData,
