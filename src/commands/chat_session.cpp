@@ -43,7 +43,13 @@ void ChatSession::set_system(const std::string& text) {
   if (!text.empty()) {
     // Not every template has a form for it: better said now than at each message.
     const std::vector<Message> trial = {{Role::kSystem, text}, {Role::kUser, "?"}};
-    loaded_->chat_template->encode_prompt(*loaded_->tokenizer, trial);
+    try {
+      loaded_->chat_template->encode_prompt(*loaded_->tokenizer, trial);
+    } catch (const Error&) {
+      fail_data("system text",
+                cat("the template ", loaded_->chat_template->name(), " has no place for one"),
+                "write it into your first message, or take another --template");
+    }
   }
   system_ = text;
   forget();
@@ -96,15 +102,26 @@ bool ChatSession::run_command(const std::string& name, const std::string& argume
   return true;
 }
 
+void ChatSession::fail_unknown_key(const std::string& key) const {
+  const std::string near = did_you_mean(*sampling_table_, key);
+  fail_usage("/set", cat("there is no option \"", key, "\""),
+             near.empty() ? "/set alone lists them" : near);
+}
+
 void ChatSession::set_option(const std::string& argument) {
   if (argument.empty()) {
     print(describe_values(*sampling_table_, provenance_));
     return;
   }
   const size_t space = argument.find(' ');
-  if (space == std::string::npos) fail_usage("/set", "a value is missing", "/set KEY VALUE");
+  if (space == std::string::npos) {
+    if (find_option(*sampling_table_, argument) == nullptr) fail_unknown_key(argument);
+    fail_usage("/set", cat("a value for ", argument, " is missing"), "/set KEY VALUE");
+  }
   const std::string value(trim(argument.substr(space)));
-  set_from_text(*sampling_table_, argument.substr(0, space), {value}, "/set", provenance_);
+  const std::string key = argument.substr(0, space);
+  if (find_option(*sampling_table_, key) == nullptr) fail_unknown_key(key);
+  set_from_text(*sampling_table_, key, {value}, "/set", provenance_);
 }
 
 void ChatSession::save(const std::filesystem::path& path) {

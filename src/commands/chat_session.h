@@ -41,6 +41,7 @@ class ChatSession {
  private:
   bool run_command(const std::string& name, const std::string& argument);
   void set_option(const std::string& argument);
+  [[noreturn]] void fail_unknown_key(const std::string& key) const;
   void save(const std::filesystem::path& path);
   void forget();
   void answer(const std::string& text);

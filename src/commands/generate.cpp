@@ -32,9 +32,11 @@ struct GenerateOptions {
     return std::tuple(
         option("prompt", &T::prompt, "The user's message; - reads standard input."),
         option("prompt_file", &T::prompt_file, "File with the prompt; - reads standard input."),
-        option("raw", &T::raw,
-               "Send the prompt as it is, after BOS, without a template; the model continues it. "
-               "Special tokens in it (</s>) become their ids."),
+        option(
+            "raw", &T::raw,
+            "Send the prompt as it is, after BOS, without a template; the model continues it, and "
+            "the text printed reads on from it, its first space included. "
+            "Special tokens in it (</s>) become their ids."),
         option("system", &T::system, "System text; empty: the template's own."),
         option("template", &T::template_name,
                "Chat template; empty: the one stored with the model or adapter."),
@@ -125,14 +127,16 @@ int run_generate(const std::vector<std::string>& args) {
   install_stop_signals();
   const bool stream = !options.json_output && stdout_is_terminal();
   Generator generator(*loaded.model, *loaded.tokenizer);
-  const GenerationResult result =
-      generator.generate(prompt, sampling, stops, [&](std::string_view piece) {
+  const GenerationResult result = generator.generate(
+      prompt, sampling, stops,
+      [&](std::string_view piece) {
         if (stream && !piece.empty()) {
           std::fputs(terminal_safe(piece).c_str(), stdout);
           std::fflush(stdout);
         }
         return !stop_requested();
-      });
+      },
+      /*continues=*/options.raw);
   report(result, options.json_output, stream);
   return stop_requested() ? 128 + stop_signal() : 0;
 }

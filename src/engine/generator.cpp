@@ -79,12 +79,12 @@ Generator::Generator(const Llama& model, const Tokenizer& tokenizer)
 
 GenerationResult Generator::generate(std::span<const TokenId> prompt, const SamplingConfig& config,
                                      const std::vector<std::string>& extra_stops,
-                                     const OnText& on_text) {
+                                     const OnText& on_text, bool continues) {
   check_prompt(prompt, model_->config);
   std::vector<std::string> stops = config.stop;
   stops.insert(stops.end(), extra_stops.begin(), extra_stops.end());
   const auto ends = ending_ids(config, stops, *model_, *tokenizer_);
-  AnswerText answer(*tokenizer_, stops);
+  AnswerText answer(*tokenizer_, stops, continues ? prompt : std::span<const TokenId>());
   const auto emit = [&](const std::string& text) { return !on_text || on_text(text); };
 
   const at::NoGradGuard no_grad;

@@ -13,12 +13,14 @@
 
 namespace llama2zh {
 
-AnswerText::AnswerText(const Tokenizer& tokenizer, std::vector<std::string> stops)
+AnswerText::AnswerText(const Tokenizer& tokenizer, std::vector<std::string> stops,
+                       std::span<const TokenId> before)
     : decoder_(tokenizer), stops_(std::move(stops)) {
   for (const std::string& stop : stops_) {
     if (stop.empty()) fail_usage("stop", "an empty stop text would end every answer at once");
     if (!is_utf8(stop)) fail_usage("stop", "the stop text is not UTF-8");
   }
+  for (const TokenId id : before) decoder_.push(id);
 }
 
 std::string AnswerText::push(TokenId id) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -11,8 +12,10 @@ namespace llama2zh {
 // is final: never part of a stop text, never half a character.
 class AnswerText {
  public:
-  // kUsage for a stop text that is empty or not UTF-8.
-  AnswerText(const Tokenizer& tokenizer, std::vector<std::string> stops);
+  // kUsage for a stop text that is empty or not UTF-8. `before`: ids whose text the answer goes on
+  // from, so that the two can be joined (a space at the border is kept); none: a text of its own.
+  AnswerText(const Tokenizer& tokenizer, std::vector<std::string> stops,
+             std::span<const TokenId> before = {});
   std::string push(TokenId id);
   std::string finish();                      // what was held back
   bool stopped() const { return stopped_; }  // a stop text has come; the text ends before it

@@ -63,7 +63,7 @@ TEST_F(TextVerbs, GenerateJsonHasTheFourKeys) {
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const json object = parse_json(result.out, "generate");
   EXPECT_EQ(object.size(), 4u);
-  EXPECT_EQ(object["text"], "a time, there was a little g");
+  EXPECT_EQ(object["text"], " a time, there was a little g");
   EXPECT_EQ(object["ids"].size(), 8u);
   EXPECT_EQ(object["prompt_tokens"], 3);
   EXPECT_EQ(object["finish_reason"], "length");
@@ -107,6 +107,30 @@ TEST_F(TextVerbs, ChatKeepsTheDialogueAndSavesIt) {
   EXPECT_EQ(row[2]["value"], "/then");
   EXPECT_NE(result.out.find(row[1]["value"].get<std::string>() + "\n"), std::string::npos);
   EXPECT_EQ(result.out.find("never"), std::string::npos);
+}
+
+TEST_F(TextVerbs, ChatExplainsItsCommands) {
+  const ProgramResult result = run("chat", {"--template", "plain", "--max-new-tokens", "1"},
+                                   "/system be brief\n/set temprature 1\n/set foo\n/quit\n");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  for (const char* part :
+       {"the template plain has no place for one; write it into your first message",
+        "there is no option \"temprature\"; did you mean \"temperature\"?",
+        "there is no option \"foo\"; /set alone lists them"}) {
+    EXPECT_NE(result.err.find(part), std::string::npos) << result.err;
+  }
+}
+
+TEST_F(TextVerbs, RawTextReadsOnFromThePrompt) {
+  const std::vector<std::string> args = {"--raw", "--temperature", "0", "--max-new-tokens", "40"};
+  const auto text_of = [&](const std::string& prompt) {
+    std::vector<std::string> all = args;
+    all.insert(all.end(), {"--prompt", prompt});
+    return run("generate", all).out;
+  };
+  const std::string golden = read_file(data_ / "weights/stories260K_golden.txt");
+  const std::string out = text_of("Once upon");
+  EXPECT_EQ(("Once upon" + out).substr(0, 60), golden.substr(0, 60));
 }
 
 TEST_F(TextVerbs, ChatDropsOldTurnsWhenTheContextIsFull) {

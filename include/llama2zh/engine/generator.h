@@ -40,9 +40,11 @@ class Generator {
   Generator(const Llama& model, const Tokenizer& tokenizer);
   // An empty prompt or one longer than max_position_embeddings - 1 is a kData error naming both
   // lengths; so are ids that the model lacks. max_new_tokens is cut to what the context leaves.
+  // `continues`: the text goes on from the prompt's, "Once upon" + " a time"; else it is an answer
+  // of its own, whose first space is the tokenizer's.
   GenerationResult generate(std::span<const TokenId> prompt, const SamplingConfig& config,
                             const std::vector<std::string>& extra_stops = {},
-                            const OnText& on_text = {});
+                            const OnText& on_text = {}, bool continues = false);
 
  private:
   // Logits [V] (fp32, CPU) after the prompt; undefined if `emit` said to stop.
