@@ -16,6 +16,7 @@
 #include "llama2zh/formats/peft.h"
 #include "llama2zh/model/load.h"
 #include "llama2zh/tokenizer/model_proto.h"
+#include "llama2zh/train/checkpoint.h"
 
 namespace llama2zh {
 namespace {
@@ -35,10 +36,9 @@ struct InspectOptions {
   static auto options() {
     using T = InspectOptions;
     return std::tuple(
-        option(
-            "path", &T::path,
-            "A model, adapter, tokenizer, checkpoint or token store folder, or a file of the first "
-            "three."),
+        option("path", &T::path,
+               "A model, adapter, tokenizer, checkpoint, run or token store folder, or a file of "
+               "the first three."),
         option("tensors", &T::tensors, "List every tensor."),
         option("checksums", &T::checksums,
                "Verify the manifest's checksums (reads every byte); sizes are checked always."),
@@ -141,6 +141,25 @@ ordered_json inspect_store(const fs::path& folder, bool checksums) {
   return out;
 }
 
+// The checkpoints of a training run's folder, oldest first; sizes are checked, as when a run goes on.
+ordered_json inspect_checkpoints(const fs::path& folder) {
+  ordered_json list = ordered_json::array();
+  for (const CheckpointEntry& entry : list_checkpoints(folder)) {
+    std::string problem;
+    try {
+      if (!has_manifest(entry.path)) fail_format(entry.path.string(), "its writing did not end");
+      verify_manifest(entry.path, /*deep=*/false);
+    } catch (const Error& error) {
+      problem = error.what();
+    }
+    list.push_back({{"name", entry.path.filename().string()},
+                    {"step", entry.step},
+                    {"whole", problem.empty()}});
+    if (!problem.empty()) list.back()["problem"] = problem;
+  }
+  return list;
+}
+
 // The kind is read off the files; a manifest, where there is one, is verified first.
 ordered_json inspect_path(const InspectOptions& options) {
   const fs::path path = options.path;
@@ -159,6 +178,7 @@ ordered_json inspect_path(const InspectOptions& options) {
                        {"base_identity", manifest.base_identity},
                        {"extra", manifest.extra}};
   }
+  const ordered_json checkpoints = folder ? inspect_checkpoints(path) : ordered_json::array();
   if (manifest_kind == "tokens") {
     out.update(inspect_store(path, options.checksums));
   } else if (path.extension() == ".model") {
@@ -170,12 +190,15 @@ ordered_json inspect_path(const InspectOptions& options) {
     out.update(inspect_model(path, options.tensors));
   } else if (folder && fs::exists(path / "tokenizer.model") && manifest_kind != "checkpoint") {
     out["kind"] = "tokenizer";
+  } else if (!checkpoints.empty()) {
+    out["kind"] = "run";
   } else {
     out["kind"] = manifest_kind.empty() ? "tensors" : manifest_kind;
     out["weights"] = tensor_summary(*open_tensors(path), options.tensors);
   }
   if (path.extension() == ".model" || (folder && fs::exists(path / "tokenizer.model")))
     out["tokenizer"] = inspect_tokenizer(path);
+  if (!checkpoints.empty()) out["checkpoints"] = checkpoints;
   return out;
 }
 
@@ -185,6 +208,14 @@ void print_flat(const ordered_json& value, const std::string& prefix) {
     const std::string name = prefix.empty() ? key : prefix + "." + key;
     if (item.is_object()) {
       print_flat(item, name);
+    } else if (key == "checkpoints") {
+      for (const auto& checkpoint : item) {
+        std::puts(cat(name, ": ", checkpoint["name"].get<std::string>(), ", ",
+                      checkpoint["whole"].get<bool>()
+                          ? "whole"
+                          : "not usable: " + checkpoint["problem"].get<std::string>())
+                      .c_str());
+      }
     } else if (key == "list") {
       for (const auto& tensor : item) {
         std::puts(cat("  ", tensor["name"].get<std::string>(), " ",

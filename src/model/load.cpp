@@ -18,7 +18,7 @@
 namespace llama2zh {
 namespace {
 
-constexpr size_t kShownProblems = 20;
+constexpr size_t kShownProblems = 3;
 
 bool is_float_type(at::ScalarType type) {
   return type == at::kFloat || type == at::kBFloat16 || type == at::kHalf || type == at::kDouble;
@@ -81,7 +81,7 @@ void check_tensors(const OpenModel& open) {
   }
   fail_format(open.path.string(),
               cat("config.json and the weights (", open.source->describe(), ") disagree in ", count,
-                  count == 1 ? " tensor:\n  " : " tensors:\n  ", join(problems, "\n  ")),
+                  count == 1 ? " tensor: " : " tensors: ", join(problems, "; ")),
               "check that both files belong to the same model");
 }
 

@@ -3,11 +3,13 @@
 // allowed, <unk> <s> </s> as 0 1 2 and no pad.
 #include <sentencepiece_trainer.h>
 
+#include <algorithm>
 #include <exception>
 #include <optional>
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <vector>
 
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
@@ -150,6 +152,34 @@ std::unordered_map<std::string, std::string> trainer_flags(const TokenizerTraini
           {"minloglevel", "2"}};
 }
 
+// Characters that get a piece each, as sentencepiece chooses them: the most frequent ones until
+// they cover `character_coverage` of the text, with a "▁" before each sentence and for each space.
+int64_t required_characters(const TokenizerTraining& options) {
+  std::unordered_map<char32_t, int64_t> counts;
+  int64_t all = 0;
+  for (TrainingSentences sentences(options); !sentences.done(); sentences.Next()) {
+    ++counts[U' '];
+    ++all;
+    for (const char32_t c : utf8_to_codepoints(sentences.value())) {
+      ++counts[c];
+      ++all;
+    }
+  }
+  std::vector<int64_t> frequent;
+  for (const auto& [character, count] : counts) frequent.push_back(count);
+  std::sort(frequent.rbegin(), frequent.rend());
+  const auto coverage = static_cast<float>(options.character_coverage);
+  int64_t covered = 0, required = 0;
+  for (const int64_t count : frequent) {
+    if (coverage < 1 && static_cast<float>(1.0 * static_cast<double>(covered) /
+                                           static_cast<double>(all)) >= coverage)
+      break;
+    covered += count;
+    ++required;
+  }
+  return required;
+}
+
 [[noreturn]] void fail_training(const TokenizerTraining& options, const std::string& message) {
   constexpr std::string_view kLimit = "value <= ";  // "... Please set it to a value <= 320."
   if (const size_t at = message.find(kLimit); at != std::string::npos) {
@@ -160,6 +190,15 @@ std::unordered_map<std::string, std::string> trainer_flags(const TokenizerTraini
               cat("the text gives at most ", limit, " pieces, but ", options.vocab_size,
                   " are asked for"),
               "Give more text or ask for fewer pieces");
+  }
+  constexpr int64_t kOtherPieces = 3 + 256;  // <unk> <s> </s> and the bytes
+  const int64_t needed = kOtherPieces + required_characters(options);
+  if (options.vocab_size < needed) {
+    fail_data(
+        "vocab_size",
+        cat("is ", options.vocab_size, ", the text needs at least ", needed, ": ", kOtherPieces,
+            " special and byte pieces and one for each of ", needed - kOtherPieces, " characters"),
+        "Ask for more pieces or lower character_coverage");
   }
   fail_data("tokenizer training", cat("sentencepiece gave up: ", message),
             "A vocabulary must have room for 259 pieces and every character of the text (see "

@@ -95,6 +95,34 @@ TEST(TokenizerTraining, CutsLongLinesBetweenCharacters) {
     EXPECT_EQ(piece.text.find("\uFFFD"), std::string::npos);
 }
 
+// The number that the message names is the smallest that works.
+TEST(TokenizerTraining, SaysHowManyPiecesTheTextNeeds) {
+  const testing::TemporaryFolder folder;
+  const auto output = folder.path() / "out.model";
+  TokenizerTraining options = options_for(folder.write("text.txt", sample_text()));
+  for (const char* type : {"bpe", "unigram"}) {
+    for (const double coverage : {1.0, 0.95}) {
+      options.model_type = type;
+      options.character_coverage = coverage;
+      options.vocab_size = 262;
+      std::string message;
+      try {
+        train_tokenizer(options, output);
+      } catch (const Error& error) {
+        message = error.what();
+      }
+      const std::string before = "needs at least ";
+      ASSERT_NE(message.find(before), std::string::npos) << message;
+      const int64_t needed = std::stoll(message.substr(message.find(before) + before.size()));
+      options.vocab_size = needed - 1;
+      expect_error(ErrorKind::kData, "needs at least", [&] { train_tokenizer(options, output); });
+      options.vocab_size = needed + 1;
+      train_tokenizer(options, output);
+      EXPECT_EQ(ModelProto::read(output).pieces().size(), static_cast<size_t>(needed + 1));
+    }
+  }
+}
+
 TEST(TokenizerTraining, NamesWhatIsWrong) {
   const testing::TemporaryFolder folder;
   const auto output = folder.path() / "out.model";
@@ -107,7 +135,7 @@ TEST(TokenizerTraining, NamesWhatIsWrong) {
   options.vocab_size = 5000;
   refused(options, ErrorKind::kData, "the text gives at most ");
   options.vocab_size = 262;
-  refused(options, ErrorKind::kData, "room for");
+  refused(options, ErrorKind::kData, "is 262, the text needs at least ");
   options = options_for(folder.write("empty.txt", "\n\n"));
   refused(options, ErrorKind::kData, "holds no text");
   options = options_for(folder.write("bad.txt", "ok\n\xC3\x28\n"));
