@@ -167,6 +167,14 @@ TrainingState initial_state(RunConfig& config, const RunInputs& inputs,
   return state;
 }
 
+// False where train.freeze keeps every B at its zero: that is no sign of a run that failed.
+bool trains_lora_b(Llama& model) {
+  const std::vector<NamedParameter> trained = trained_parameters(model);
+  return std::any_of(trained.begin(), trained.end(), [](const NamedParameter& parameter) {
+    return parameter.name.ends_with(".lora_B.weight");
+  });
+}
+
 std::vector<ValidationSet> validation_sets(const RunConfig& config, RowKind kind,
                                            const RunInputs& inputs) {
   LoaderOptions options = loader_options(config, kind, inputs.tokenizer);
@@ -274,7 +282,8 @@ TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator&
     return TrainOutcome::kStopped;
   }
   publish_result(config.output_dir, [&](const fs::path& folder) {
-    writer.write(folder, result_dtype(config, inputs), /*trained=*/trainer.state().updates > 0);
+    const bool trained = trainer.state().updates > 0 && trains_lora_b(*model);
+    writer.write(folder, result_dtype(config, inputs), trained);
     Manifest manifest = writer.manifest(base_identity);
     manifest.extra["steps"] = trainer.result_step();
     write_manifest(folder, manifest);

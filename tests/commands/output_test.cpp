@@ -139,6 +139,13 @@ TEST_F(OutputTest, AnotherBaseOfTheSameShapeIsRefused) {
   run({"merge", "--base", "other", "--adapter", "peft", "--output", "of-peft"});
 }
 
+TEST_F(OutputTest, AnAdapterThatLearntNothingIsRefused) {
+  expect_failure(pretrain("idle", {"--train.max_steps", "1", "--train.learning_rate", "0"}), 1,
+                 {"every lora_B is zero"});
+  EXPECT_FALSE(fs::exists(folder_ / "idle/adapter_model.safetensors"));
+  run(pretrain("rows-only", {"--train.max_steps", "1", "--train.freeze", ".*lora_B.weight"}));
+}
+
 TEST_F(OutputTest, MetaPartsAreCheckedBeforeTheWork) {
   for (const std::vector<std::string>& args :
        {std::vector<std::string>{"merge", "--base", "base", "--adapter", "adapter", "--format",
