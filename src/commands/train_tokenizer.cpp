@@ -43,7 +43,7 @@ struct TrainTokenizerOptions {
                one_of({"bpe", "unigram"})),
         option("character_coverage", &T::character_coverage,
                "Share of the text's characters that get a piece; the rest become bytes.",
-               between(0.9, 1)),
+               between(0.98, 1)),
         option("split_digits", &T::split_digits, "Each digit is a piece of its own, as in LLaMA."),
         option("max_lines", &T::max_lines, "Train on a random sample of so many lines; 0: all.",
                at_least(0)),

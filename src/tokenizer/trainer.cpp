@@ -118,8 +118,8 @@ void check_options(const TokenizerTraining& options) {
   if (options.vocab_size < 260 || options.vocab_size > 10'000'000) {
     fail_usage("vocab_size", cat(options.vocab_size, ", expected 260 to 10000000"));
   }
-  if (!(options.character_coverage >= 0.9 && options.character_coverage <= 1)) {
-    fail_usage("character_coverage", cat(options.character_coverage, ", expected 0.9 to 1"));
+  if (!(options.character_coverage >= 0.98 && options.character_coverage <= 1)) {
+    fail_usage("character_coverage", cat(options.character_coverage, ", expected 0.98 to 1"));
   }
   if (options.max_sentence_bytes < 16 || options.max_sentence_bytes > (int64_t{1} << 30)) {
     fail_usage("max_sentence_bytes", cat(options.max_sentence_bytes, ", expected 16 to 2^30"));

@@ -134,6 +134,7 @@ std::vector<PackedBatch> Trainer::next_batches() {
 }
 
 void Trainer::fail_nonfinite(const StepResult& result, const std::vector<PackedBatch>& batches) {
+  note(writer_.wait());
   const std::vector<CheckpointEntry> saved = list_checkpoints(parts_.output_dir);
   fail_data(cat("step ", state_.step + 1), nonfinite_problem(result, batches),
             saved.empty() ? "lower train.learning_rate or use another model.dtype"
@@ -242,7 +243,7 @@ void Trainer::evaluate() {
 }
 
 void Trainer::answer_samples() {
-  if (!parts_.sample || stop_now()) return;
+  if (!parts_.sample || stop_.asked()) return;
   const int64_t every = config_.sample_steps > 0 ? config_.sample_steps : config_.eval_steps;
   if (is_due(every, state_.step)) parts_.sample(state_.step, [this] { return stop_.asked(); });
 }

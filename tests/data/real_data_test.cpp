@@ -103,7 +103,7 @@ TEST(RealData, AFileThatHoldsOneObjectIsRefused) {
   const Tokenizer tokenizer = Tokenizer::load(testing::shared_tokenizer("llama2_tokenizer.model"));
   DataConfig config;
   config.train_files = {(shared_data() / "pretrain/poetry_tangshi300.json").string()};
-  expect_error(ErrorKind::kData, "poetry_tangshi300.json:1:", [&] {
+  expect_error(ErrorKind::kFormat, "poetry_tangshi300.json:1:", [&] {
     load_datasets(config, RowKind::kPretrain, tokenizer);
   });
 }

@@ -101,7 +101,7 @@ TEST(RowFile, ErrorsNameFileLineAndColumn) {
   fails("utf8.txt", "a\n甲\xff", ErrorKind::kData, "utf8.txt:2:2: the text is not valid UTF-8");
   fails("list.jsonl", "[1]\n[2]", ErrorKind::kData, "list.jsonl:1:2: expected a row");
   fails("text.jsonl", "\"a\"\n", ErrorKind::kData, "text.jsonl:1:1: expected a row");
-  fails("object.json", "{\n \"text\": \"a\"\n}", ErrorKind::kData, "object.json:1:");
+  fails("object.json", "{\n \"text\": \"a\"\n}", ErrorKind::kFormat, "object.json:1:");
   fails("a.csv", "a,b", ErrorKind::kUsage, "expected .txt, .json or .jsonl");
   std::string deep = "{\"text\": ";
   for (int i = 0; i < 100000; ++i) deep += '[';

@@ -154,7 +154,7 @@ TEST(RopeScaling, GoesFromTheAdapterIntoTheMergedModel) {
   LoraConfig lora;
   inject_lora(*model, lora, 7);
   write_peft_adapter(folder.path() / "adapter", extract_adapter(*model, lora, "base", at::kFloat),
-                     true);
+                     /*trained=*/false);
   LlamaConfig scaled = model->config;
   RopeConfig yarn;
   yarn.type = "yarn";
