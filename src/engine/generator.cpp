@@ -39,8 +39,7 @@ void check_prompt(std::span<const TokenId> prompt, const LlamaConfig& config) {
   if (length > config.context_length() - 1) {
     fail_data("prompt",
               cat("it has ", length, " tokens, but the model's context of ",
-                  config.context_length(), " leaves room for ",
-                  config.context_length() - 1),
+                  config.context_length(), " leaves room for ", config.context_length() - 1),
               "shorten the prompt");
   }
   check_ids(prompt, config.vocab_size);
@@ -95,8 +94,8 @@ GenerationResult Generator::generate(std::span<const TokenId> prompt, const Samp
   result.prefill_seconds = seconds_since(start);
 
   start = Clock::now();
-  const auto limit = static_cast<size_t>(std::min(
-      config.max_new_tokens, model_->config.context_length() - result.prompt_tokens));
+  const auto limit = static_cast<size_t>(
+      std::min(config.max_new_tokens, model_->config.context_length() - result.prompt_tokens));
   Random random(static_cast<uint64_t>(config.seed));
   while (result.finish_reason.empty()) {
     if (!logits.defined()) {

@@ -119,8 +119,7 @@ TEST(Progress, NarrowTerminalsShortenTheBarThenTheNote) {
     return terminal_output(columns,
                            [] { Progress("train", 10, "steps").update(5, "loss 中文中文中文"); });
   };
-  EXPECT_THAT(draw(60),
-              HasSubstr("\rtrain: [====>   ] 5/10 steps (50%), 0:00, loss 中文中文中文"));
+  EXPECT_THAT(draw(60), HasSubstr("\rtrain: [====>   ] 5/10 steps (50%), 0:00, loss 中文中文中文"));
   EXPECT_THAT(draw(52), HasSubstr("\rtrain: 5/10 steps (50%), 0:00, loss 中文中文中文"));
   // 38 columns of text, of which a Chinese character takes 2.
   EXPECT_THAT(draw(39), HasSubstr("\rtrain: 5/10 steps (50%), 0:00, loss 中\x1b"));

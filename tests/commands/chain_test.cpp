@@ -305,8 +305,8 @@ TEST_F(ChainTest, ConfigShowsWhereValuesCameFrom) {
   EXPECT_NE(shown.find("run.json:3"), std::string::npos) << shown;
   EXPECT_NE(shown.find("command line"), std::string::npos);
   run({"config", "validate", "--config", "run.json"});
-  const json list = json::parse(
-      run({"config", "show", "--json", "--config", "run.json", "--lora.rank", "16"}));
+  const json list =
+      json::parse(run({"config", "show", "--json", "--config", "run.json", "--lora.rank", "16"}));
   const auto entry = [&](const std::string& key) {
     for (const json& item : list)
       if (item["key"] == key) return item;

@@ -107,7 +107,8 @@ TinyRun::TinyRun(const TinyOptions& options, const std::filesystem::path& output
   if (options.held_out_rows > 0) {
     const TokenRows rows =
         random_rows(options.rows + options.held_out_rows, config.vocab_size, kBlock);
-    for (int64_t row = options.rows; row < rows.size(); ++row) {  // those that training does not see
+    for (int64_t row = options.rows; row < rows.size();
+         ++row) {  // those that training does not see
       held_out_.add(rows.ids(row), rows.supervised(row));
     }
     parts.validation.push_back({"held_out", BatchLoader(held_out_, tiny_loader_options(options)),
