@@ -53,6 +53,7 @@ const std::set<std::string>& free_options() {
                                               "train.sample_steps",
                                               "train.sample_max_new_tokens",
                                               "train.merge_final",
+                                              "distributed.timeout_seconds",
                                               "train.gradient_checkpointing",
                                               "train.head_chunk_rows",
                                               "train.logging_steps",
@@ -88,6 +89,16 @@ std::map<std::string, std::string> compared(const TrainingState& state) {
     return free_options().count(option.first) != 0 || (full && option.first.starts_with("lora."));
   });
   flatten(state.identity, "", options);
+  // What counts is the number of micro-batches that make a step, on however many ranks.
+  const auto ranks = options.find("ranks");
+  auto accumulation = options.find("train.gradient_accumulation_steps");
+  if (ranks != options.end()) {
+    if (accumulation != options.end()) {
+      accumulation->second =
+          std::to_string(std::stoll(accumulation->second) * std::stoll(ranks->second));
+    }
+    options.erase(ranks);
+  }
   return options;
 }
 

@@ -14,20 +14,35 @@ namespace llama2zh {
 double EvalResult::perplexity() const { return std::exp(loss); }
 
 std::optional<EvalResult> evaluate_loss(const Llama& model, const ValidationSet& set,
-                                        int64_t head_chunk_rows,
-                                        const std::function<bool()>& stop) {
+                                        int64_t head_chunk_rows, const std::function<bool()>& stop,
+                                        ProcessGroup* group) {
   const auto start = std::chrono::steady_clock::now();
   EvalResult result;
   result.name = set.name;
   double sum = 0;
-  for (int64_t i = 0; i < set.loader.batches(0); ++i) {
-    if (stop()) return std::nullopt;
+  bool stopped = false;
+  const int64_t ranks = group == nullptr ? 1 : group->size();
+  for (int64_t i = group == nullptr ? 0 : group->rank(); i < set.loader.batches(0); i += ranks) {
+    stopped = stop();
+    if (stopped) break;
     const PackedBatch batch = set.loader.batch(0, i);
     sum += summed_loss(model, batch, head_chunk_rows);
     result.tokens += batch.supervised;
     result.rows += static_cast<int64_t>(batch.rows.size());
     ++result.batches;
   }
+  if (group != nullptr) {
+    const auto all =
+        group->sum({sum, static_cast<double>(result.tokens), static_cast<double>(result.rows),
+                    static_cast<double>(result.batches), stopped ? 1.0 : 0.0},
+                   "the evaluation of " + set.name);
+    sum = all[0];
+    result.tokens = static_cast<int64_t>(all[1]);
+    result.rows = static_cast<int64_t>(all[2]);
+    result.batches = static_cast<int64_t>(all[3]);
+    stopped = all[4] > 0;
+  }
+  if (stopped) return std::nullopt;
   if (result.tokens == 0) fail_data(set.name, "the validation set has no token to predict");
   result.loss = sum / static_cast<double>(result.tokens);
   if (set.characters > 0) {

@@ -24,8 +24,8 @@ std::string percent(int64_t part, int64_t whole) {
 
 }  // namespace
 
-StepCount::StepCount(const BatchLoader& loader, const TrainerConfig& config)
-    : loader_(&loader), accumulation_(config.gradient_accumulation_steps) {
+StepCount::StepCount(const BatchLoader& loader, const TrainerConfig& config, int64_t ranks)
+    : loader_(&loader), accumulation_(config.gradient_accumulation_steps * ranks) {
   if (config.max_steps > 0) {
     total_ = config.max_steps;
     return;
@@ -100,7 +100,8 @@ std::string describe(const TrainingPlan& plan) {
         << source.passes << " passes)";
   }
   out << "\n  a step       " << plan.micro_batch_size << " x " << plan.accumulation << " blocks of "
-      << plan.block_size << " = up to " << with_thousands(plan.tokens_per_step()) << " tokens\n"
+      << plan.block_size << (plan.ranks > 1 ? cat(" on each of ", plan.ranks, " ranks") : "")
+      << " = up to " << with_thousands(plan.tokens_per_step()) << " tokens\n"
       << "  steps        " << with_thousands(plan.steps) << " (" << plan.steps_in_epoch
       << " an epoch, " << plan.warmup_steps << " warmup)\n"
       << "  memory       about " << human_bytes(plan.memory.total()) << ": frozen "

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <iomanip>
@@ -17,9 +18,13 @@
 #include "llama2zh/base/signals.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/config/load.h"
+#include "llama2zh/distributed/process_group.h"
+#include "llama2zh/distributed/rank_environment.h"
 #include "llama2zh/formats/peft.h"
 #include "llama2zh/kernels/product_peak.h"
+#include "llama2zh/train/rank_gradients.h"
 #include "train/output_folder.h"
+#include "train/rank_random.h"
 #include "train/run_inputs.h"
 
 namespace llama2zh {
@@ -221,12 +226,38 @@ void print_summary(const Trainer& trainer, const RunConfig& config) {
             << std::endl;
 }
 
+// Of several GPUs of a host each rank takes the one with its local number.
+void use_device_of_rank(RunConfig& config, const RankEnvironment& environment) {
+  if (!environment.distributed()) return;
+  const std::string& device = config.model.device;
+  const bool cuda = device == "cuda" || (device == "auto" && at::hasCUDA());
+  if (cuda) config.model.device = cat("cuda:", environment.local_rank);
+}
+
+std::unique_ptr<ProcessGroup> meet_other_ranks(const RunConfig& config,
+                                               const RankEnvironment& environment,
+                                               at::Device device) {
+  if (!environment.distributed()) return nullptr;
+  const std::chrono::duration<double> timeout(config.distributed.timeout_seconds);
+  return std::make_unique<ProcessGroup>(
+      environment, device, std::chrono::duration_cast<std::chrono::milliseconds>(timeout));
+}
+
+// What has to be the same on all ranks before the weights are loaded.
+std::string described_run(const TrainingState& state, const std::optional<fs::path>& checkpoint) {
+  ordered_json config = state.config;
+  config["model"].erase("device");
+  return config.dump() + state.identity.dump() + (checkpoint ? checkpoint->string() : "");
+}
+
 }  // namespace
 
 TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator& generate) {
   const StopRequest::Clock::time_point started = StopRequest::Clock::now();
   const StopRequest stop(config.train.max_minutes, started);
   install_stop_signals();
+  const RankEnvironment environment = read_rank_environment();
+  use_device_of_rank(config, environment);
   check_output_folder(config);
   RunInputs inputs = open_inputs(config, kind);
   if (inputs.data.stopped) {
@@ -237,22 +268,33 @@ TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator&
   SampleWriter samples(config, kind, inputs.tokenizer, inputs.open.config, generate);
   const BatchLoader loader(inputs.data.mixed_rows(),
                            loader_options(config, kind, inputs.tokenizer));
-  std::cout << describe(make_plan(config, inputs, loader)) << std::endl;
+  if (environment.rank == 0) {
+    std::cout << describe(make_plan(config, inputs, loader, environment.world_size)) << std::endl;
+  } else {
+    set_log_level(LogLevel::kWarning);  // what concerns all ranks says rank 0
+  }
   if (config.plan_only) return TrainOutcome::kFinished;
 
   const std::string& base_identity = inputs.base_identity;
   TrainingState state = initial_state(config, inputs, base_identity);
+  if (environment.distributed()) state.identity["ranks"] = environment.world_size;
   const std::optional<fs::path> checkpoint = checkpoint_to_resume(config);
   std::optional<TrainingState> saved;
   if (checkpoint) {
     saved = read_training_state(*checkpoint);
     check_unchanged(*saved, state, config, *checkpoint);
   }
-  if (stop.asked()) {
+  // Of several ranks none may leave alone: they agree on it before the first step.
+  if (!environment.distributed() && stop.asked()) {
     log_info(cat("stopped before the first step: ", stop.reason()));
     return TrainOutcome::kStopped;
   }
 
+  const std::unique_ptr<ProcessGroup> group = meet_other_ranks(config, environment, inputs.device);
+  if (group) {
+    check_same_on_all_ranks(*group, described_run(state, checkpoint),
+                            "the options, data or checkpoint");
+  }
   at::manual_seed(static_cast<uint64_t>(config.train.seed));
   const std::unique_ptr<Llama> model = load_for_training(config, inputs);
   const ResultWriter writer(config, kind, inputs, *model);
@@ -265,21 +307,34 @@ TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator&
                      .manifest = writer.manifest(base_identity),
                      .state = state,
                      .started = started,
-                     .peak_flops = peak_flops(config.train, *model)};
+                     .peak_flops = peak_flops(config.train, *model),
+                     .group = group.get()};
   if (!config.train.sample_prompts.empty()) {
     parts.sample = [&](int64_t step, const std::function<bool()>& stopping) {
       samples.write(*model, step, stopping);
     };
   }
   Trainer trainer(std::move(parts), config.train);
+  if (environment.rank != 0) seed_rank(static_cast<uint64_t>(config.train.seed), environment.rank);
   if (saved) trainer.resume(*checkpoint, *saved);
-  const FolderLock lock = prepare_output_folder(config);
-  samples.open(trainer.state().step);
-  write_json_file(fs::path(config.output_dir) / "run_config.json", state.config);
+  if (group) {
+    check_same_on_all_ranks(*group, parameters_fingerprint(trained_parameters(*model)),
+                            "the weights that train");
+  }
+  std::optional<FolderLock> lock;  // rank 0 alone writes
+  if (environment.rank == 0) {
+    lock.emplace(prepare_output_folder(config));
+    samples.open(trainer.state().step);
+    write_json_file(fs::path(config.output_dir) / "run_config.json", state.config);
+  }
 
   if (trainer.run() == TrainOutcome::kStopped) {
     log_info("stopped; go on with the same command and --resume");
     return TrainOutcome::kStopped;
+  }
+  if (environment.rank != 0) {
+    group->barrier("rank 0 writing the result");
+    return TrainOutcome::kFinished;
   }
   publish_result(config.output_dir, [&](const fs::path& folder) {
     const bool trained = trainer.state().updates > 0 && trains_lora_b(*model);
@@ -289,6 +344,7 @@ TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator&
     write_manifest(folder, manifest);
   });
   if (config.train.merge_final) write_merged_model(config);
+  if (group) group->barrier("rank 0 writing the result");
   print_summary(trainer, config);
   return TrainOutcome::kFinished;
 }

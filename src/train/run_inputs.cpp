@@ -201,10 +201,10 @@ LoaderOptions loader_options(const RunConfig& config, RowKind kind, const Tokeni
   return options;
 }
 
-TrainingPlan make_plan(const RunConfig& config, const RunInputs& inputs,
-                       const BatchLoader& loader) {
+TrainingPlan make_plan(const RunConfig& config, const RunInputs& inputs, const BatchLoader& loader,
+                       int64_t ranks) {
   const RowCounts counts = inputs.data.counts();
-  const StepCount steps(loader, config.train);
+  const StepCount steps(loader, config.train, ranks);
   const auto bytes = static_cast<int64_t>(c10::elementSize(inputs.dtype));
   TrainingPlan plan;
   plan.parameters = inputs.open.config.parameter_count();
@@ -219,6 +219,7 @@ TrainingPlan make_plan(const RunConfig& config, const RunInputs& inputs,
   plan.block_size = config.data.block_size;
   plan.micro_batch_size = config.train.micro_batch_size;
   plan.accumulation = config.train.gradient_accumulation_steps;
+  plan.ranks = ranks;
   plan.steps = steps.total();
   plan.steps_in_epoch = steps.steps_in_epoch(0);
   plan.warmup_steps = LearningRate(config.train, steps.total()).warmup_steps();

@@ -30,7 +30,8 @@ struct RunInputs {
 RunInputs open_inputs(RunConfig& config, RowKind kind);
 
 LoaderOptions loader_options(const RunConfig& config, RowKind kind, const Tokenizer& tokenizer);
-TrainingPlan make_plan(const RunConfig& config, const RunInputs& inputs, const BatchLoader& loader);
+TrainingPlan make_plan(const RunConfig& config, const RunInputs& inputs, const BatchLoader& loader,
+                       int64_t ranks = 1);
 
 // The model with what trains marked: fp32 masters, taken from the stored weights without a detour
 // over a narrower type.

@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "llama2zh/base/error.h"
+#include "llama2zh/base/text.h"
 
 namespace llama2zh {
 namespace {
@@ -95,19 +96,40 @@ double summed_loss(const Llama& model, const PackedBatch& given, int64_t head_ch
   return batch_loss(model, batch, sequences, {}, {.chunk_rows = head_chunk_rows}).item<double>();
 }
 
-StepRunner::StepRunner(Llama& model, const TrainerConfig& config, int64_t total_steps)
+StepRunner::StepRunner(Llama& model, const TrainerConfig& config, int64_t total_steps,
+                       ProcessGroup* group)
     : model_(&model),
       config_(config),
       learning_rate_(config, total_steps),
-      optimizer_(trained_parameters(model), adamw_options(config)) {
+      optimizer_(trained_parameters(model), adamw_options(config)),
+      group_(group) {
   scale_.dynamic = model.compute_dtype() == at::kHalf;
   if (scale_.dynamic) scale_.scale = kFirstLossScale;
+  if (group != nullptr) {
+    gradients_ = std::make_unique<RankGradients>(*group, model, optimizer_.parameters());
+  }
 }
 
-// The losses are added up on the device: one synchronisation a step.
-double StepRunner::backward(const std::vector<PackedBatch>& batches, int64_t supervised) {
-  const auto with_labels = std::count_if(batches.begin(), batches.end(),
-                                         [](const PackedBatch& b) { return b.supervised > 0; });
+StepRunner::StepCounts StepRunner::count(const std::vector<PackedBatch>& batches,
+                                         const std::string& what) const {
+  StepCounts counts;
+  for (const PackedBatch& batch : batches) {
+    counts.tokens += batch.ids.size(0);
+    counts.supervised += batch.supervised;
+    counts.with_labels += batch.supervised > 0 ? 1 : 0;
+  }
+  if (group_ == nullptr) return counts;
+  const std::vector<double> all =
+      group_->sum({static_cast<double>(counts.tokens), static_cast<double>(counts.supervised),
+                   static_cast<double>(counts.with_labels)},
+                  "the token counts of " + what);
+  return {static_cast<int64_t>(all[0]), static_cast<int64_t>(all[1]), static_cast<int64_t>(all[2])};
+}
+
+// The losses are added up on the device: one synchronisation a step. Ranks exchange gradients during
+// the last backward pass of theirs; a rank without one takes part all the same.
+double StepRunner::backward(const std::vector<PackedBatch>& batches, const StepCounts& counts,
+                            const std::string& what) {
   ForwardOptions options;
   options.training = true;
   options.activation_checkpointing = config_.gradient_checkpointing;
@@ -115,34 +137,48 @@ double StepRunner::backward(const std::vector<PackedBatch>& batches, int64_t sup
   const LossOptions loss_options{config_.head_chunk_rows, config_.label_smoothing_factor,
                                  config_.z_loss};
   at::Tensor total = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(model_->device()));
+  auto left = std::count_if(batches.begin(), batches.end(),
+                            [](const PackedBatch& b) { return b.supervised > 0; });
+  if (gradients_ && left == 0) {
+    gradients_->start();
+    gradients_->touch();
+  }
   for (const PackedBatch& given : batches) {
     if (given.supervised == 0) continue;
+    if (--left == 0 && gradients_) gradients_->start();
     const PackedBatch batch = aligned(given, model_->device());
     const double share = config_.loss_reduction == "token"
-                             ? 1.0 / static_cast<double>(supervised)
-                             : 1.0 / static_cast<double>(batch.supervised * with_labels);
+                             ? 1.0 / static_cast<double>(counts.supervised)
+                             : 1.0 / static_cast<double>(batch.supervised * counts.with_labels);
     PackedSequences sequences(batch.boundaries, model_->device());
     const at::Tensor loss = batch_loss(*model_, batch, sequences, options, loss_options);
     RECORD_USER_SCOPE("backward");
     (loss * (share * scale_.scale)).backward();
     total.add_(loss.detach().to(at::kDouble), share);
   }
-  return total.item<double>();
+  if (gradients_) gradients_->finish(batches, "the embeddings' gradients of " + what);
+  const double own = total.item<double>();
+  return group_ == nullptr ? own : group_->sum({own}, "the loss of " + what)[0];
 }
 
 StepResult StepRunner::run(int64_t step, const std::vector<PackedBatch>& batches) {
   StepResult result;
   result.learning_rate = learning_rate_.at(step);
-  for (const PackedBatch& batch : batches) {
-    result.tokens += batch.ids.size(0);
-    result.supervised += batch.supervised;
-  }
+  const std::string what = cat("step ", step + 1);
+  const StepCounts counts = count(batches, what);
+  result.tokens = counts.tokens;
+  result.supervised = counts.supervised;
   if (result.supervised == 0) {
     result.skipped = true;
     return result;
   }
   StepClock clock;
-  result.loss = backward(batches, result.supervised);
+  const auto compute = [&] { result.loss = backward(batches, counts, what); };
+  if (group_ == nullptr) {
+    compute();
+  } else {
+    group_->guarded("the gradients of " + what, compute);
+  }
   result.backward_seconds = clock.lap();
   RECORD_USER_SCOPE("update");
   result.grad_norm = optimizer_.gradient_norm() / scale_.scale;

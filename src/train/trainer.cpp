@@ -16,6 +16,7 @@
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/text.h"
+#include "train/rank_random.h"
 
 namespace llama2zh {
 namespace {
@@ -75,9 +76,9 @@ std::string nonfinite_problem(const StepResult& result, const std::vector<Packed
 Trainer::Trainer(TrainerParts parts, const TrainerConfig& config)
     : parts_(std::move(parts)),
       config_(config),
-      steps_(*parts_.loader, config),
+      steps_(*parts_.loader, config, parts_.group == nullptr ? 1 : parts_.group->size()),
       batches_(*parts_.loader, parts_.prefetch),
-      runner_(*parts_.model, config, steps_.total()),
+      runner_(*parts_.model, config, steps_.total(), parts_.group),
       cost_(*parts_.model),
       state_(parts_.state),
       stop_(config.max_minutes, parts_.started),
@@ -103,12 +104,24 @@ void Trainer::resume(const fs::path& checkpoint, const TrainingState& state) {
   state_.config = config;  // options that were allowed to change
   state_.identity = identity;
   saved_step_ = state.step;
+  if (!is_first()) {
+    restore_rank_random(checkpoint, parts_.group->rank(), parts_.model->device());
+  }
   history_.read(checkpoint);
   log_info(cat("resuming at step ", state_.step, " from ", checkpoint.string()));
 }
 
 bool Trainer::stop_now() const {
-  return stop_.asked() || (config_.stop_at_step > 0 && state_.step >= config_.stop_at_step);
+  const bool own =
+      stop_.asked() || (config_.stop_at_step > 0 && state_.step >= config_.stop_at_step);
+  if (parts_.group == nullptr) return own;
+  return parts_.group->any(own, cat("whether to stop before step ", state_.step + 1));
+}
+
+bool Trainer::has_to_save() const {
+  const bool own = is_first() && saved_step_ != state_.step;
+  if (parts_.group == nullptr) return own;
+  return parts_.group->any(own, cat("whether to save step ", state_.step));
 }
 
 double Trainer::epoch() const {
@@ -117,14 +130,18 @@ double Trainer::epoch() const {
   return static_cast<double>(state_.epoch) + static_cast<double>(state_.batch_index) / batches;
 }
 
-// The micro-batches of the next step; the cursor moves behind them.
+// This rank's micro-batches of the next step; the cursor moves behind those of all ranks.
 std::vector<PackedBatch> Trainer::next_batches() {
   RECORD_USER_SCOPE("data");
   std::vector<PackedBatch> batches;
   const int64_t in_epoch = parts_.loader->batches(state_.epoch);
-  while (static_cast<int64_t>(batches.size()) < config_.gradient_accumulation_steps &&
-         state_.batch_index < in_epoch) {
-    batches.push_back(batches_.get(state_.epoch, state_.batch_index++));
+  const int64_t ranks = parts_.group == nullptr ? 1 : parts_.group->size();
+  const int64_t rank = parts_.group == nullptr ? 0 : parts_.group->rank();
+  const int64_t in_step = config_.gradient_accumulation_steps * ranks;
+  for (int64_t i = 0; i < in_step && state_.batch_index < in_epoch; ++i, ++state_.batch_index) {
+    if (i % ranks != rank) continue;
+    batches.push_back(ranks == 1 ? batches_.get(state_.epoch, state_.batch_index)
+                                 : parts_.loader->batch(state_.epoch, state_.batch_index));
   }
   if (state_.batch_index == in_epoch) {
     ++state_.epoch;
@@ -176,6 +193,10 @@ void Trainer::log_step(const StepResult& result, double seconds) {
   record.data_wait = (batches_.wait_seconds() - window_wait_) / std::max(1e-9, window_seconds_);
   record.elapsed = session_seconds_;
   record.remaining = per_step * static_cast<double>(left);
+  if (!is_first()) {
+    window_ = {};
+    return;
+  }
   progress_->update(state_.step, progress_note(record));
   if (session_steps_ == kStepsForEstimate && left > 0) {
     log_info(
@@ -225,9 +246,11 @@ void Trainer::evaluate() {
   std::vector<EvalResult> results;
   const auto stop = [this] { return stop_.asked(); };
   for (const ValidationSet& set : parts_.validation) {
-    const auto result = evaluate_loss(*parts_.model, set, config_.head_chunk_rows, stop);
+    const auto result =
+        evaluate_loss(*parts_.model, set, config_.head_chunk_rows, stop, parts_.group);
     if (!result) return;  // saving is more urgent
     results.push_back(*result);
+    if (!is_first()) continue;
     log_->write(*result, state_.step, steps_.total(), epoch(), parts_.validation.size() == 1);
     log_info(cat("step ", state_.step, ": ", evaluation_note(*result)));
   }
@@ -243,24 +266,24 @@ void Trainer::evaluate() {
 }
 
 void Trainer::answer_samples() {
-  if (!parts_.sample || stop_.asked()) return;
+  if (!parts_.sample || stop_.asked() || !is_first()) return;
   const int64_t every = config_.sample_steps > 0 ? config_.sample_steps : config_.eval_steps;
   if (is_due(every, state_.step)) parts_.sample(state_.step, [this] { return stop_.asked(); });
 }
 
 TrainOutcome Trainer::stop() {
-  progress_->finish("stopped");
+  if (progress_) progress_->finish("stopped");
   const std::string reason = stop_.reason();
   log_info(cat("stopping after step ", state_.step, reason.empty() ? "" : ": ", reason));
   if (profiler_) profiler_->finish();
   if (state_.step > 0) save_now();
-  write_trainer_state();
+  if (is_first()) write_trainer_state();
   return TrainOutcome::kStopped;
 }
 
 TrainOutcome Trainer::finish() {
   const bool early = state_.step < steps_.total();
-  progress_->finish(early ? "stopped early" : "");
+  if (progress_) progress_->finish(early ? "stopped early" : "");
   if (early) {
     log_info(cat("stopping early: ", state_.best.without_improvement,
                  " evaluations in a row were not better than step ", state_.best.step, "'s"));
@@ -268,16 +291,20 @@ TrainOutcome Trainer::finish() {
   if (profiler_) profiler_->finish();
   if (state_.evaluated != state_.step) evaluate();
   note(writer_.wait());
-  load_best_model();
-  write_trainer_state();
+  if (is_first()) {
+    load_best_model();
+    write_trainer_state();
+  }
   return TrainOutcome::kFinished;
 }
 
 TrainOutcome Trainer::run() {
-  log_ = std::make_unique<TrainLog>(parts_.output_dir / "trainer_log.jsonl", state_.step,
-                                    config_.report_to == "tensorboard");
-  progress_ = std::make_unique<Progress>("train", steps_.total(), "step");
-  if (config_.profile) {
+  if (is_first()) {
+    log_ = std::make_unique<TrainLog>(parts_.output_dir / "trainer_log.jsonl", state_.step,
+                                      config_.report_to == "tensorboard");
+    progress_ = std::make_unique<Progress>("train", steps_.total(), "step");
+  }
+  if (config_.profile && is_first()) {
     const int64_t spare = steps_.total() - state_.step - config_.profile_steps;
     profiler_ = std::make_unique<StepProfiler>(parts_.output_dir / "profile",
                                                std::clamp<int64_t>(spare, 0, kStepsBeforeProfile),

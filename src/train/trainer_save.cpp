@@ -16,6 +16,7 @@
 #include "llama2zh/formats/manifest.h"
 #include "llama2zh/train/trainer.h"
 #include "train/checkpoint_files.h"
+#include "train/rank_random.h"
 
 namespace llama2zh {
 namespace {
@@ -37,6 +38,11 @@ Snapshot Trainer::snapshot(bool copy) const {
     best.checkpoint_loss = latest_loss_;
   }
   result.tensors = snapshot_tensors(runner_.optimizer(), copy);
+  if (parts_.group != nullptr) {
+    for (auto& state : random_of_other_ranks(*parts_.group, parts_.model->device())) {
+      result.tensors.push_back(std::move(state));
+    }
+  }
   result.write_weights = parts_.weights(copy);
   result.trainer_state = history_.trainer_state(parts_.output_dir, result.state, config_,
                                                 parts_.model->config, steps_.total(), epoch());
@@ -67,7 +73,11 @@ void Trainer::note(const std::optional<WrittenCheckpoint>& written) {
 void Trainer::save_in_passing() {
   const auto start = std::chrono::steady_clock::now();
   note(writer_.wait());
-  if (saved_step_ == state_.step) return;
+  if (!has_to_save()) return;
+  if (!is_first()) {
+    snapshot(/*copy=*/false);  // its part of rank 0's
+    return;
+  }
   bool copy = config_.save_in_background;
   const uint64_t bytes = checkpoint_bytes(runner_.optimizer());
   const std::optional<uint64_t> available = available_memory();
@@ -89,11 +99,15 @@ void Trainer::save_in_passing() {
 
 void Trainer::save_now() {
   note(writer_.wait());
-  if (saved_step_ == state_.step) return;
-  const WrittenCheckpoint written = writer_.write(snapshot(/*copy=*/false));
-  if (written.error) std::rethrow_exception(written.error);
-  save_wait_ = written.seconds;
-  note(written);
+  if (!has_to_save()) return;
+  const Snapshot own = snapshot(/*copy=*/false);
+  if (is_first()) {
+    const WrittenCheckpoint written = writer_.write(own);
+    if (written.error) std::rethrow_exception(written.error);
+    save_wait_ = written.seconds;
+    note(written);
+  }
+  if (parts_.group != nullptr) parts_.group->barrier(cat("the checkpoint of step ", state_.step));
 }
 
 // If the best checkpoint can't be read, the last step is saved before the error is reported: resuming
@@ -114,7 +128,7 @@ void Trainer::load_best_model() {
     verify_manifest(folder, /*deep=*/true);
     restore_weights(folder, runner_.optimizer());
   } catch (const Error&) {
-    save_now();
+    if (parts_.group == nullptr) save_now();
     throw;
   }
   result_step_ = best.checkpoint;

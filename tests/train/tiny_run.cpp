@@ -74,6 +74,7 @@ TinyRun::TinyRun(const TinyOptions& options, const std::filesystem::path& output
       loader_(rows_, tiny_loader_options(options)) {
   at::manual_seed(3);
   LlamaConfig config = tiny_model_config();
+  config.vocab_size = options.vocab_size;
   config.tie_word_embeddings = options.tied;
   if (options.wide) {
     config.hidden_size = 128;
@@ -91,6 +92,7 @@ TinyRun::TinyRun(const TinyOptions& options, const std::filesystem::path& output
   TrainerParts parts;
   parts.model = model_.get();
   parts.loader = &loader_;
+  parts.group = options.group;
   parts.output_dir = output_dir;
   parts.weights = [this, options](bool copy) -> WeightsWriter {
     if (options.full) {

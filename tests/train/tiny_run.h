@@ -27,6 +27,8 @@ struct TinyOptions {
   int64_t held_out_rows = 0;  // of a validation set "held_out"; 0: none
   std::function<void(int64_t step)> before_step = {};
   StopRequest::Clock::time_point started = StopRequest::Clock::now();
+  int64_t vocab_size = 48;  // rows use the first 48 ids
+  ProcessGroup* group = nullptr;
   TrainerConfig train = {};
 };
 

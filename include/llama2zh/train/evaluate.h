@@ -6,6 +6,7 @@
 #include <string>
 
 #include "llama2zh/data/loader.h"
+#include "llama2zh/distributed/process_group.h"
 #include "llama2zh/model/llama.h"
 
 namespace llama2zh {
@@ -30,8 +31,10 @@ struct EvalResult {
 };
 
 // Without dropout and gradients, in file order. None if `stop` said so between two micro-batches;
-// kData if the set has nothing to predict.
+// kData if the set has nothing to predict. With a group each rank takes its share of the
+// micro-batches; the result is that of all, also on a rank that was asked to stop.
 std::optional<EvalResult> evaluate_loss(const Llama& model, const ValidationSet& set,
-                                        int64_t head_chunk_rows, const std::function<bool()>& stop);
+                                        int64_t head_chunk_rows, const std::function<bool()>& stop,
+                                        ProcessGroup* group = nullptr);
 
 }  // namespace llama2zh

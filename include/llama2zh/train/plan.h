@@ -14,7 +14,8 @@ namespace llama2zh {
 // an epoch's end (the last one of an epoch may have fewer micro-batches).
 class StepCount {
  public:
-  StepCount(const BatchLoader& loader, const TrainerConfig& config);
+  // `ranks` processes take gradient_accumulation_steps micro-batches each.
+  StepCount(const BatchLoader& loader, const TrainerConfig& config, int64_t ranks = 1);
   int64_t total() const { return total_; }
   int64_t steps_in_epoch(int64_t epoch) const;
 
@@ -48,13 +49,14 @@ struct TrainingPlan {
   int64_t rows = 0, tokens = 0, characters = 0;
   int64_t bad_rows = 0, dropped_rows = 0, overlong_rows = 0;
   int64_t block_size = 0, micro_batch_size = 0, accumulation = 0;
+  int64_t ranks = 1;
   int64_t steps = 0, steps_in_epoch = 0, warmup_steps = 0;
   std::vector<SourcePlan> sources;  // of a mixture
   std::string dtype, device;
   MemoryEstimate memory;
   int64_t save_steps = 0;
   bool save_in_background = false;
-  int64_t tokens_per_step() const { return block_size * micro_batch_size * accumulation; }
+  int64_t tokens_per_step() const { return block_size * micro_batch_size * accumulation * ranks; }
 };
 
 // Parameters that LoRA (or method full) trains in a model of this shape.

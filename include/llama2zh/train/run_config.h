@@ -7,6 +7,7 @@
 
 #include "llama2zh/config/option.h"
 #include "llama2zh/data/data_config.h"
+#include "llama2zh/distributed/distributed_config.h"
 #include "llama2zh/model/load.h"
 #include "llama2zh/model/lora.h"
 #include "llama2zh/train/method_config.h"
@@ -207,6 +208,7 @@ struct RunConfig {
   LoraConfig lora;
   DataConfig data;
   TrainerConfig train;
+  DistributedConfig distributed;
   static auto options() {
     return std::tuple(
         option("output_dir", &RunConfig::output_dir,
@@ -228,7 +230,8 @@ struct RunConfig {
         option("model", &RunConfig::model, "The model to train."),
         option("lora", &RunConfig::lora, "The adapter, for method lora."),
         option("data", &RunConfig::data, "Rows and blocks."),
-        option("train", &RunConfig::train, "Optimizer, schedule, saving."));
+        option("train", &RunConfig::train, "Optimizer, schedule, saving."),
+        option("distributed", &RunConfig::distributed, "Several processes that train together."));
   }
 };
 

@@ -1,11 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "llama2zh/data/loader.h"
 #include "llama2zh/model/llama.h"
 #include "llama2zh/train/adamw.h"
+#include "llama2zh/train/rank_gradients.h"
 #include "llama2zh/train/run_config.h"
 #include "llama2zh/train/schedule.h"
 
@@ -35,10 +38,12 @@ struct StepResult {
 class StepRunner {
  public:
   // The model's trained parameters are taken as they are marked now. `total_steps` shapes the
-  // schedule.
-  StepRunner(Llama& model, const TrainerConfig& config, int64_t total_steps);
+  // schedule. With a group every rank runs its own micro-batches, perhaps none, of the same step.
+  StepRunner(Llama& model, const TrainerConfig& config, int64_t total_steps,
+             ProcessGroup* group = nullptr);
 
-  // The step that follows `step` others. Gradients are gone afterwards.
+  // The step that follows `step` others. Gradients are gone afterwards. Counts, loss and norm are
+  // those of all ranks.
   StepResult run(int64_t step, const std::vector<PackedBatch>& batches);
 
   AdamW& optimizer() { return optimizer_; }
@@ -47,12 +52,19 @@ class StepRunner {
   const LearningRate& learning_rate() const { return learning_rate_; }
 
  private:
+  struct StepCounts {
+    int64_t tokens = 0, supervised = 0, with_labels = 0;  // with_labels: micro-batches
+  };
+  StepCounts count(const std::vector<PackedBatch>& batches, const std::string& what) const;
   // Leaves the step's gradients, scaled, in the parameters; returns its loss.
-  double backward(const std::vector<PackedBatch>& batches, int64_t supervised);
+  double backward(const std::vector<PackedBatch>& batches, const StepCounts& counts,
+                  const std::string& what);
   Llama* model_;
   TrainerConfig config_;
   LearningRate learning_rate_;
   AdamW optimizer_;
+  ProcessGroup* group_;
+  std::unique_ptr<RankGradients> gradients_;  // none: one rank
   LossScale scale_;
 };
 

@@ -40,12 +40,15 @@ struct TrainerParts {
   // Answers train.sample_prompts; none: there are no samples.
   std::function<void(int64_t step, const std::function<bool()>& stop)> sample;
   std::function<void(int64_t step)> before_step;  // for tests; may be empty
-  double peak_flops = 0;  // of the device a second, for the MFU; 0: not known
+  double peak_flops = 0;          // of the device a second, for the MFU; 0: not known
+  ProcessGroup* group = nullptr;  // of the ranks that train together; null: there is one
 };
 
 // Steps, log lines, evaluation, samples, checkpoints. One thread (beside the one that writes
 // checkpoints); SIGINT, SIGTERM (base/signals.h) and max_minutes save at the next step, evaluations
-// and samples do not hold that up.
+// and samples do not hold that up. With a group every rank runs one with the same parts; rank r of N
+// takes micro-batches r, N + r, ... of each step, rank 0 alone logs and writes, and a stop that one
+// rank is asked for stops all at the same step.
 class Trainer {
  public:
   Trainer(TrainerParts parts, const TrainerConfig& config);
@@ -73,8 +76,10 @@ class Trainer {
   int64_t result_step() const { return result_step_; }  // after kFinished: whose weights those are
 
  private:
-  // The one place that decides whether to save and end before the next step.
+  bool is_first() const { return parts_.group == nullptr || parts_.group->is_first(); }
+  // The one place that decides whether to save and end before the next step; the same on all ranks.
   bool stop_now() const;
+  bool has_to_save() const;  // the same on all ranks
   TrainOutcome stop();
   TrainOutcome finish();
   std::vector<PackedBatch> next_batches();

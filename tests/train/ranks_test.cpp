@@ -1,0 +1,185 @@
+// Training on several ranks is training on one: T12, T13, T15 and T17 of the reliability notes, and the
+// same losses on 1, 2 and 3. Everything runs in forked children.
+#include "distributed/ranks.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <iterator>
+#include <thread>
+
+#include "base/temp_folder.h"
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/file.h"
+#include "llama2zh/base/signals.h"
+#include "llama2zh/base/text.h"
+#include "llama2zh/distributed/process_group.h"
+#include "train/rank_random.h"
+#include "train/tiny_run.h"
+
+namespace llama2zh {
+namespace {
+
+constexpr auto kRankTimeout = std::chrono::seconds(40);
+constexpr int64_t kMicroBatches = 6;  // of a step, over all ranks
+
+TinyOptions global_steps(int64_t count) {
+  TinyOptions options;
+  options.train = tiny_trainer_config();
+  options.train.max_steps = count;
+  return options;
+}
+
+// What each rank of a run does; `resume_from` may be empty.
+int train_rank(const RankEnvironment& environment, TinyOptions options, const fs::path& folder,
+               const fs::path& resume_from = {}) {
+  std::unique_ptr<ProcessGroup> group;
+  if (environment.distributed()) {
+    group = std::make_unique<ProcessGroup>(environment, at::kCPU, kRankTimeout);
+  }
+  options.group = group.get();
+  options.train.gradient_accumulation_steps = kMicroBatches / environment.world_size;
+  TinyRun run(options, folder);
+  if (environment.rank != 0) seed_rank(3, environment.rank);
+  if (!resume_from.empty()) run.trainer().resume(resume_from, read_training_state(resume_from));
+  const TrainOutcome outcome = run.trainer().run();
+  if (group) group->barrier("the end");
+  return outcome == TrainOutcome::kStopped ? 10 : 0;
+}
+
+void train(int64_t ranks, const TinyOptions& options, const fs::path& folder, int expected = 0,
+           const fs::path& resume_from = {}) {
+  ForkedRanks run(ranks, [&](const RankEnvironment& environment) {
+    return train_rank(environment, options, folder, resume_from);
+  });
+  ASSERT_EQ(run.codes(), std::vector<int>(static_cast<size_t>(ranks), expected));
+}
+
+void expect_same_losses(const fs::path& folder, const fs::path& expected) {
+  const auto ours = read_log(folder), theirs = read_log(expected);
+  ASSERT_EQ(ours.size(), theirs.size());
+  for (size_t i = 0; i < ours.size(); ++i) {
+    const double loss = theirs[i]["loss"];
+    EXPECT_NEAR(ours[i]["loss"].get<double>(), loss, 1e-5 * loss) << "line " << i;
+    const double norm = theirs[i]["grad_norm"];
+    EXPECT_NEAR(ours[i]["grad_norm"].get<double>(), norm, 1e-4 * norm) << "line " << i;
+    for (const char* key : {"step", "supervised_tokens", "tokens", "epoch"}) {
+      EXPECT_EQ(ours[i][key], theirs[i][key]) << key << " of line " << i;
+    }
+  }
+}
+
+// Epochs of 21 rows end within a step, so that ranks get unequal shares, some none.
+void expect_ranks_do_not_matter(const TinyOptions& options) {
+  const TempFolder one, two, three;
+  train(1, options, one.path());
+  train(2, options, two.path());
+  train(3, options, three.path());
+  expect_same_losses(two.path(), one.path());
+  expect_same_losses(three.path(), one.path());
+}
+
+TEST(Ranks, SameLossesOnOneTwoAndThree) { expect_ranks_do_not_matter(global_steps(8)); }
+
+TEST(Ranks, SameLossesWithCheckpointingAndFewTouchedRows) {
+  TinyOptions options = global_steps(8);
+  options.vocab_size = 1000;
+  options.train.gradient_checkpointing = true;
+  expect_ranks_do_not_matter(options);
+}
+
+TEST(Ranks, SameLossesOfATiedModelThatTrainsWhole) {
+  TinyOptions options = global_steps(6);
+  options.full = options.tied = true;
+  options.train.learning_rate = 1e-3;
+  options.train.loss_reduction = "micro_batch_mean";
+  expect_ranks_do_not_matter(options);
+}
+
+TEST(Ranks, ResumeOfTwoIsBitExact) {
+  const TempFolder straight, stopped;
+  TinyOptions options = global_steps(8);
+  options.dropout = 0.1;
+  options.train.save_steps = 4;
+  train(2, options, straight.path());
+  TinyOptions first = options;
+  first.train.stop_at_step = 4;
+  train(2, first, stopped.path(), /*expected=*/10);
+  train(2, options, stopped.path(), 0, stopped / "checkpoint-4");
+  for (const char* file : {"adapter_model.safetensors", "state.safetensors"}) {
+    EXPECT_EQ(read_file(stopped / "checkpoint-8" / file),
+              read_file(straight / "checkpoint-8" / file))
+        << file;
+  }
+}
+
+TEST(Ranks, SavedByTwoResumedByOne) {
+  const TempFolder straight, stopped;
+  TinyOptions options = global_steps(8);
+  train(1, options, straight.path());
+  TinyOptions first = options;
+  first.train.stop_at_step = 4;
+  train(2, first, stopped.path(), /*expected=*/10);
+  train(1, options, stopped.path(), 0, stopped / "checkpoint-4");
+  expect_same_losses(stopped.path(), straight.path());
+}
+
+TEST(Ranks, OnlyTheFirstSavesAndNothingIsLeftOver) {
+  const TempFolder folder;
+  TinyOptions options = global_steps(5);
+  options.train.save_steps = 1;
+  train(2, options, folder.path());
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder.path())) {
+    names.push_back(entry.path().filename().string());
+  }
+  EXPECT_EQ(list_checkpoints(folder.path()).size(), 5u);
+  EXPECT_TRUE(std::none_of(names.begin(), names.end(),
+                           [](const std::string& name) { return name.ends_with(".partial"); }));
+}
+
+int64_t lines_of_log(const fs::path& folder) {
+  std::ifstream in(folder / "trainer_log.jsonl");
+  return std::count(std::istreambuf_iterator<char>(in), {}, '\n');
+}
+
+void wait_for_steps(const fs::path& folder) {
+  for (int i = 0; i < 3000 && lines_of_log(folder) < 3; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+}
+
+TEST(Ranks, SignalToOneStopsAllAtTheSameStep) {
+  const TempFolder folder;
+  ForkedRanks ranks(2, [&](const RankEnvironment& environment) {
+    install_stop_signals();
+    return train_rank(environment, global_steps(100000), folder.path());
+  });
+  wait_for_steps(folder.path());
+  ::kill(ranks.pid(1), SIGTERM);
+  EXPECT_EQ(ranks.codes(), (std::vector<int>{10, 10}));
+  const auto saved = list_checkpoints(folder.path());
+  ASSERT_EQ(saved.size(), 1u);
+  EXPECT_EQ(saved[0].step, read_log(folder.path()).back()["step"].get<int64_t>());
+}
+
+TEST(Ranks, KilledRankEndsTheOthersWithItsName) {
+  const TempFolder folder;
+  ForkedRanks ranks(3, [&](const RankEnvironment& environment) {
+    try {
+      return train_rank(environment, global_steps(100000), folder.path());
+    } catch (const Error& error) {
+      const std::string text = error.what();
+      return text.find("rank 1 is lost") != std::string::npos ? error.exit_code() : 50;
+    }
+  });
+  wait_for_steps(folder.path());
+  ::kill(ranks.pid(1), SIGKILL);
+  EXPECT_EQ(ranks.codes(), (std::vector<int>{1, -SIGKILL, 1}));
+}
+
+}  // namespace
+}  // namespace llama2zh
