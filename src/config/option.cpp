@@ -129,7 +129,7 @@ void check_range(const OptionEntry& entry, const json& value, std::string_view w
 
 namespace option_detail {
 
-void set_section(OptionTable options, const std::string& key, const json& value,
+void set_section(const OptionTable& options, const std::string& key, const json& value,
                  std::string_view where) {
   if (!value.is_object()) fail_value(where, key, value, "a section { ... } of keys");
   for (const auto& [name, item] : value.items()) {

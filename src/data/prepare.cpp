@@ -166,7 +166,7 @@ class StoreBuilder : public RowStorage {
   // Null if there is none of this work.
   ordered_json read_state() const {
     if (!fs::exists(folder_ / kStateFile)) return nullptr;
-    const ordered_json state = read_ordered_json_file(folder_ / kStateFile);
+    ordered_json state = read_ordered_json_file(folder_ / kStateFile);
     if (state.is_object() && state.value("key", ordered_json()) == key_) {
       log_info(cat("going on with the unfinished ", folder_.string()));
       return state;

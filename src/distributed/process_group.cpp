@@ -133,7 +133,7 @@ void ProcessGroup::all_reduce(at::Tensor& tensor, const std::string& what) {
   });
 }
 
-std::vector<double> ProcessGroup::sum(std::vector<double> values, const std::string& what) {
+std::vector<double> ProcessGroup::sum(const std::vector<double>& values, const std::string& what) {
   at::Tensor tensor = at::tensor(values, at::kDouble);
   all_reduce(tensor, what);
   const double* first = tensor.const_data_ptr<double>();

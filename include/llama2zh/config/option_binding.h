@@ -98,13 +98,13 @@ struct ListElement<std::vector<Value>> {
 };
 
 // Applies a JSON object to a section's options; kUsage names `key` + the option's name.
-void set_section(OptionTable options, const std::string& key, const json& value,
+void set_section(const OptionTable& options, const std::string& key, const json& value,
                  std::string_view where);
 json section_to_json(const OptionTable& options);
 
 // A list of sections, [{...}, {...}]: one option whose value is the whole list.
 template <typename Value>
-OptionEntry bind_section_list(std::vector<Value>& member, std::string key, const char* doc) {
+OptionEntry bind_section_list(std::vector<Value>& member, const std::string& key, const char* doc) {
   OptionEntry entry;
   entry.key = key;
   entry.type = "list of sections";

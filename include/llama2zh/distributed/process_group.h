@@ -43,7 +43,7 @@ class ProcessGroup {
 
   // `what` ("the gradients of step 5") is for errors.
   void all_reduce(at::Tensor& tensor, const std::string& what);  // sum, in place
-  std::vector<double> sum(std::vector<double> values, const std::string& what);
+  std::vector<double> sum(const std::vector<double>& values, const std::string& what);
   bool any(bool flag, const std::string& what);
   at::Tensor all_gather(const at::Tensor& tensor, const std::string& what);  // [N, ...]
   // [N, ...] on rank 0, undefined on the others.
