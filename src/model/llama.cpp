@@ -120,7 +120,7 @@ at::Tensor Llama::forward(const at::Tensor& ids, AttentionContext& context,
 }
 
 at::Tensor Llama::embed(const at::Tensor& ids) const {
-  const at::Tensor x = at::embedding(embed_tokens, ids).to(compute_dtype_);
+  at::Tensor x = at::embedding(embed_tokens, ids).to(compute_dtype_);
   if (!embed_tokens_rows.defined()) return x;
   const int64_t first = embed_tokens.size(0) - embed_tokens_rows.size(0);
   const at::Tensor places = ids.ge(first).nonzero().squeeze(1);

@@ -249,8 +249,9 @@ std::string draw_chart(const std::vector<ChartPanel>& panels, const ChartOptions
   const double height = (options.height - top - gap * static_cast<double>(rows - 1)) /
                         static_cast<double>(std::max<size_t>(1, rows));
   for (size_t i = 0; i < panels.size(); ++i) {
-    const Box box{kMargin + static_cast<double>(i % columns) * (width + gap),
-                  top + static_cast<double>(i / columns) * (height + gap), width, height};
+    const size_t row = i / columns, column = i % columns;
+    const Box box{kMargin + static_cast<double>(column) * (width + gap),
+                  top + static_cast<double>(row) * (height + gap), width, height};
     PanelPainter(svg, panels[i], options, box).paint();
   }
   return svg.finish();
