@@ -12,6 +12,7 @@
 #include "llama2zh/base/hash.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/base/utf8.h"
+#include "llama2zh/data/preference_rows.h"
 
 namespace llama2zh {
 namespace {
@@ -120,6 +121,7 @@ class DialogueEncoder : public RowEncoder {
   void encode_row(const RawRow& raw, const std::string& file, EncodedRow& row) const {
     const std::string place = row_place(raw, file);
     const json value = parse_row(raw, file);
+    if (config_.format == "preference") return encode_pair(value, place, row);
     if (config_.format == "auto" && is_text_row(value)) return encode_text(value, place, row);
     std::vector<Message> messages = parse_dialogue(value, config_.format, place);
     if (!config_.system.empty() && messages.front().role != Role::kSystem)
@@ -143,6 +145,27 @@ class DialogueEncoder : public RowEncoder {
       fail_data(place, "the row has no answer to learn from");
     row.ids = std::move(dialogue.ids);
     row.supervised = std::move(dialogue.supervised);
+  }
+
+  void encode_pair(const json& value, const std::string& place, EncodedRow& row) const {
+    PreferencePair pair = parse_preference(value, place);
+    if (!config_.system.empty() && pair.dialogue.front().role != Role::kSystem)
+      pair.dialogue.insert(pair.dialogue.begin(), {Role::kSystem, config_.system});
+    for (const Message& message : pair.dialogue) {
+      row.characters += static_cast<int64_t>(utf8_length(message.content));
+      row.hash = xxh64(message.content, row.hash + static_cast<uint64_t>(message.role));
+    }
+    for (const std::string* answer : {&pair.chosen, &pair.rejected}) {
+      row.characters += static_cast<int64_t>(utf8_length(*answer));
+      row.hash = xxh64(*answer, row.hash);
+    }
+    row.filtered = filter_.refuses(row.characters);
+    if (row.filtered) return;
+    EncodedPair encoded =
+        encode_preference(pair, template_, tokenizer_, config_.block_size, config_.overlong, place);
+    row.overlong = encoded.overlong;
+    row.ids = std::move(encoded.ids);
+    row.supervised = std::move(encoded.supervised);
   }
 
   // As a pretraining row, cut to one block.

@@ -71,8 +71,9 @@ struct DataConfig {
         option("format", &DataConfig::format,
                "SFT rows: conversations (the original's and ShareGPT's), alpaca "
                "{instruction,input,output}, query_response, or auto, which also takes {text} rows "
-               "among them: plain text learnt whole, against forgetting.",
-               one_of({"auto", "conversations", "alpaca", "query_response"})),
+               "among them: plain text learnt whole, against forgetting. preference: pairs of "
+               "answers, for `llama2zh dpo`, which sets it.",
+               one_of({"auto", "conversations", "alpaca", "query_response", "preference"})),
         option("template", &DataConfig::chat_template, "SFT: chat template, stored with the model.",
                one_of({"v0.1", "v0.2", "vllm", "llama2", "llama2_zh", "chatml", "plain"})),
         option("system", &DataConfig::system,
@@ -86,7 +87,8 @@ struct DataConfig {
                "recipe)."),
         option("overlong", &DataConfig::overlong,
                "SFT rows longer than block_size: keep_last block_size tokens (the original), "
-               "drop_turns from the end until it fits, or drop_row.",
+               "drop_turns from the end until it fits, or drop_row. Of a preference pair both "
+               "answers together count; drop_turns is not for them.",
                one_of({"keep_last", "drop_turns", "drop_row"})),
         option("shuffle", &DataConfig::shuffle,
                "A new order of blocks each epoch, from seed and epoch; false keeps the order of "
