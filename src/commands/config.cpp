@@ -27,15 +27,16 @@ struct ConfigShowOptions {
 };
 
 CommandSpec config_spec() {
-  return {.verb = "config " + join(kActions, "|"),
-          .summary =
-              "The configuration of pretrain and sft: show it merged, with where each value came "
-              "from; validate it; print the defaults as JSON, or as Markdown (docs).",
-          .examples = {"llama2zh config show --config configs/sft_7b.json --train.learning_rate "
-                       "1e-5",
-                       "llama2zh config validate --config my.json",
-                       "llama2zh config defaults > my.json"},
-          .config_file = true};
+  return {
+      .verb = "config " + join(kActions, "|"),
+      .summary =
+          "The configuration of pretrain, sft and dpo: show it merged, with where each value came "
+          "from; validate it; print the defaults as JSON, or as Markdown (docs).",
+      .examples = {"llama2zh config show --config configs/sft_7b.json --train.learning_rate "
+                   "1e-5",
+                   "llama2zh config validate --config my.json",
+                   "llama2zh config defaults > my.json"},
+      .config_file = true};
 }
 
 [[noreturn]] void fail_unknown_action(const std::string& action) {

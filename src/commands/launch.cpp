@@ -21,7 +21,7 @@
 namespace llama2zh {
 namespace {
 
-const std::vector<std::string> kLaunchedVerbs = {"pretrain", "sft"};
+const std::vector<std::string> kLaunchedVerbs = {"pretrain", "sft", "dpo"};
 
 std::optional<std::string> variable(const char* name) {
   const char* value = std::getenv(name);

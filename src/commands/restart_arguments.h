@@ -10,7 +10,7 @@
 
 namespace llama2zh {
 
-// The arguments of pretrain or sft, and how they change when its ranks are started again: what was
+// The arguments of pretrain, sft or dpo, and how they change when its ranks are started again: what was
 // trained so far is resumed, never overwritten.
 class RestartArguments {
  public:

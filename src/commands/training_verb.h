@@ -8,8 +8,10 @@
 
 namespace llama2zh {
 
-// `pretrain` and `sft` differ in their rows only: parses RunConfig and runs the recipe of the train
-// layer. Exit code 0 when the run finished, or was stopped and saved.
-int run_training_verb(const CommandSpec& spec, RowKind kind, const std::vector<std::string>& args);
+// `pretrain`, `sft` and `dpo` (kSft with `preference`: rows of pairs) differ in their rows and loss
+// only: parses RunConfig and runs the recipe of the train layer. Exit code 0 when the run finished,
+// or was stopped and saved.
+int run_training_verb(const CommandSpec& spec, RowKind kind, const std::vector<std::string>& args,
+                      bool preference = false);
 
 }  // namespace llama2zh

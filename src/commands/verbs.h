@@ -13,6 +13,7 @@ int run_init_model(const std::vector<std::string>& args);
 int run_prepare(const std::vector<std::string>& args);
 int run_pretrain(const std::vector<std::string>& args);
 int run_sft(const std::vector<std::string>& args);
+int run_dpo(const std::vector<std::string>& args);
 int run_launch(const std::vector<std::string>& args);
 int run_merge(const std::vector<std::string>& args);
 int run_convert(const std::vector<std::string>& args);

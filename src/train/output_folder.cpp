@@ -58,7 +58,8 @@ bool is_result_file(const std::string& name) {
   for (const std::string& known : kNames) {
     if (name == known) return true;
   }
-  return name.starts_with("model-0") && name.ends_with(".safetensors");
+  return (name.starts_with("model-0") || name.starts_with(kReferencePrefix)) &&
+         name.ends_with(".safetensors");
 }
 
 // Ours, complete or not: it has the state file or the manifest.

@@ -8,6 +8,11 @@
 
 namespace llama2zh {
 
+// What `llama2zh dpo` keeps of its reference: kReferenceFile of the training rows, PREFIX-NAME of a
+// validation set.
+inline constexpr const char* kReferencePrefix = "reference_log_probs";
+inline constexpr const char* kReferenceFile = "reference_log_probs.safetensors";
+
 // kUsage if the folder can't take this run: another run's (or anything) is in it and neither
 // resume nor overwrite was asked for; it is an input of the run. kIo if it can't be written to.
 // Changes nothing.

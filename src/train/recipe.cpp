@@ -24,6 +24,7 @@
 #include "llama2zh/kernels/product_peak.h"
 #include "llama2zh/train/rank_gradients.h"
 #include "train/output_folder.h"
+#include "train/preference_run.h"
 #include "train/rank_random.h"
 #include "train/run_inputs.h"
 
@@ -215,8 +216,9 @@ void print_summary(const Trainer& trainer, const RunConfig& config) {
             << with_thousands(trainer.state().tokens) << " tokens";
   if (trainer.last()) std::cout << ", last loss " << trainer.last()->loss;
   for (const EvalResult& result : trainer.last_evaluation()) {
-    std::cout << "; " << result.name << ": loss " << result.loss << ", perplexity "
-              << result.perplexity();
+    std::cout << "; " << result.name << ": loss " << result.loss;
+    if (result.metrics.empty()) std::cout << ", perplexity " << result.perplexity();
+    for (const auto& [name, value] : result.metrics) std::cout << ", " << name << " " << value;
     if (result.bits_per_character) std::cout << ", bits/character " << *result.bits_per_character;
   }
   std::cout << "; waited for data " << std::setprecision(2) << 100 * trainer.data_wait() << " %";
@@ -259,6 +261,7 @@ TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator&
   const RankEnvironment environment = read_rank_environment();
   use_device_of_rank(config, environment);
   check_output_folder(config);
+  check_preference(config);
   RunInputs inputs = open_inputs(config, kind);
   if (inputs.data.stopped) {
     log_info("stopped while the data were prepared");
@@ -298,15 +301,19 @@ TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator&
   at::manual_seed(static_cast<uint64_t>(config.train.seed));
   const std::unique_ptr<Llama> model = load_for_training(config, inputs);
   const ResultWriter writer(config, kind, inputs, *model);
+  std::vector<ValidationSet> validation = validation_sets(config, kind, inputs);
+  std::optional<PreferenceRun> preference;
+  if (is_preference(config)) preference.emplace(config, validation);
   TrainerParts parts{.model = model.get(),
                      .loader = &loader,
                      .prefetch = config.data.prefetch,
-                     .validation = validation_sets(config, kind, inputs),
+                     .validation = validation,
                      .output_dir = config.output_dir,
                      .weights = [&](bool copy) { return writer.snapshot(copy); },
                      .manifest = writer.manifest(base_identity),
                      .state = state,
                      .started = started,
+                     .loss = preference ? &preference->loss() : nullptr,
                      .peak_flops = peak_flops(config.train, *model),
                      .group = group.get()};
   if (!config.train.sample_prompts.empty()) {
@@ -315,18 +322,24 @@ TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator&
     };
   }
   Trainer trainer(std::move(parts), config.train);
+  std::optional<FolderLock> lock;  // rank 0 alone writes
+  if (environment.rank == 0) {
+    lock.emplace(prepare_output_folder(config));
+    write_json_file(fs::path(config.output_dir) / "run_config.json", state.config);
+  }
+  if (preference && !preference->take_reference(config, inputs, *model,
+                                                loader_options(config, kind, inputs.tokenizer),
+                                                base_identity, group.get())) {
+    log_info("stopped; go on with the same command and --resume");
+    return TrainOutcome::kStopped;
+  }
   if (environment.rank != 0) seed_rank(static_cast<uint64_t>(config.train.seed), environment.rank);
   if (saved) trainer.resume(*checkpoint, *saved);
   if (group) {
     check_same_on_all_ranks(*group, parameters_fingerprint(trained_parameters(*model)),
                             "the weights that train");
   }
-  std::optional<FolderLock> lock;  // rank 0 alone writes
-  if (environment.rank == 0) {
-    lock.emplace(prepare_output_folder(config));
-    samples.open(trainer.state().step);
-    write_json_file(fs::path(config.output_dir) / "run_config.json", state.config);
-  }
+  if (environment.rank == 0) samples.open(trainer.state().step);
 
   if (trainer.run() == TrainOutcome::kStopped) {
     log_info("stopped; go on with the same command and --resume");

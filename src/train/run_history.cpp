@@ -37,6 +37,7 @@ void RunHistory::add(const LogRecord& record) {
   put_finite(entry, "grad_norm", record.grad_norm);
   entry["learning_rate"] = record.learning_rate;
   put_finite(entry, "loss", record.loss);
+  for (const auto& [name, value] : record.metrics) put_finite(entry, name, value);
   entry["step"] = record.step;
   entries_.push_back(entry.dump());
 }
@@ -46,6 +47,7 @@ void RunHistory::add(const std::vector<EvalResult>& results, int64_t step, doubl
     const std::string prefix = results.size() == 1 ? "eval_" : cat("eval_", result.name, "_");
     ordered_json entry = {{"epoch", epoch}};
     put_finite(entry, prefix + "loss", result.loss);
+    for (const auto& [name, value] : result.metrics) put_finite(entry, prefix + name, value);
     entry[prefix + "runtime"] = result.seconds;
     put_finite(entry, prefix + "samples_per_second",
                static_cast<double>(result.rows) / result.seconds);

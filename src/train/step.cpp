@@ -3,6 +3,7 @@
 //   token              sum_i (loss sum of i) / N          (Hugging Face since 2024-10)
 //   micro_batch_mean   sum_i (loss sum of i) / (n_i M)    (before, and the original recipe)
 // and each micro-batch is weighted before its own backward(), so that gradients just add up.
+// With a BatchLoss, n_i and N count what it says (pairs) instead of supervised tokens.
 // Clipping is torch.nn.utils.clip_grad_norm_: g * min(1, max / (norm + 1e-6)).
 #include "llama2zh/train/step.h"
 
@@ -39,19 +40,6 @@ class StepClock {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-// Rows are a whole number of vectors on a CPU, filled up by a sequence that nothing looks at: matrix
-// products are some 8 % faster then, and ragged rows compile fewer kernels.
-PackedBatch aligned(const PackedBatch& batch, at::Device device) {
-  constexpr int64_t kRows = 16;
-  const int64_t missing = (kRows - batch.ids.size(0) % kRows) % kRows;
-  if (!device.is_cpu() || missing == 0) return batch;
-  PackedBatch result = batch;
-  result.ids = at::cat({batch.ids, at::zeros({missing}, batch.ids.options())});
-  result.labels = at::cat({batch.labels, at::full({missing}, -100, batch.labels.options())});
-  result.boundaries.push_back(result.ids.size(0));
-  return result;
-}
-
 // `sequences` has to live until backward() is done: activation checkpointing attends again.
 at::Tensor batch_loss(const Llama& model, const PackedBatch& batch, PackedSequences& sequences,
                       const ForwardOptions& options, const LossOptions& loss) {
@@ -77,6 +65,17 @@ AdamWOptions adamw_options(const TrainerConfig& config) {
 
 }  // namespace
 
+PackedBatch aligned(const PackedBatch& batch, at::Device device) {
+  constexpr int64_t kRows = 16;
+  const int64_t missing = (kRows - batch.ids.size(0) % kRows) % kRows;
+  if (!device.is_cpu() || missing == 0) return batch;
+  PackedBatch result = batch;
+  result.ids = at::cat({batch.ids, at::zeros({missing}, batch.ids.options())});
+  result.labels = at::cat({batch.labels, at::full({missing}, -100, batch.labels.options())});
+  result.boundaries.push_back(result.ids.size(0));
+  return result;
+}
+
 void LossScale::update(bool overflow) {
   if (!dynamic) return;
   if (overflow) {
@@ -97,17 +96,29 @@ double summed_loss(const Llama& model, const PackedBatch& given, int64_t head_ch
 }
 
 StepRunner::StepRunner(Llama& model, const TrainerConfig& config, int64_t total_steps,
-                       ProcessGroup* group)
+                       ProcessGroup* group, BatchLoss* loss)
     : model_(&model),
       config_(config),
       learning_rate_(config, total_steps),
       optimizer_(trained_parameters(model), adamw_options(config)),
-      group_(group) {
+      group_(group),
+      loss_(loss) {
   scale_.dynamic = model.compute_dtype() == at::kHalf;
   if (scale_.dynamic) scale_.scale = kFirstLossScale;
   if (group != nullptr) {
     gradients_ = std::make_unique<RankGradients>(*group, model, optimizer_.parameters());
   }
+}
+
+int64_t StepRunner::terms(const PackedBatch& batch) const {
+  return loss_ != nullptr ? loss_->count(batch) : batch.supervised;
+}
+
+at::Tensor StepRunner::forward(const PackedBatch& batch, PackedSequences& sequences,
+                               const ForwardOptions& options) {
+  if (loss_ != nullptr) return loss_->sum(*model_, batch, sequences, options);
+  return batch_loss(*model_, batch, sequences, options,
+                    {config_.head_chunk_rows, config_.label_smoothing_factor, config_.z_loss});
 }
 
 StepRunner::StepCounts StepRunner::count(const std::vector<PackedBatch>& batches,
@@ -116,14 +127,16 @@ StepRunner::StepCounts StepRunner::count(const std::vector<PackedBatch>& batches
   for (const PackedBatch& batch : batches) {
     counts.tokens += batch.ids.size(0);
     counts.supervised += batch.supervised;
-    counts.with_labels += batch.supervised > 0 ? 1 : 0;
+    counts.terms += terms(batch);
+    counts.with_terms += terms(batch) > 0 ? 1 : 0;
   }
   if (group_ == nullptr) return counts;
   const std::vector<double> all =
       group_->sum({static_cast<double>(counts.tokens), static_cast<double>(counts.supervised),
-                   static_cast<double>(counts.with_labels)},
+                   static_cast<double>(counts.terms), static_cast<double>(counts.with_terms)},
                   "the token counts of " + what);
-  return {static_cast<int64_t>(all[0]), static_cast<int64_t>(all[1]), static_cast<int64_t>(all[2])};
+  return {static_cast<int64_t>(all[0]), static_cast<int64_t>(all[1]), static_cast<int64_t>(all[2]),
+          static_cast<int64_t>(all[3])};
 }
 
 // The losses are added up on the device: one synchronisation a step. Ranks exchange gradients during
@@ -134,24 +147,22 @@ double StepRunner::backward(const std::vector<PackedBatch>& batches, const StepC
   options.training = true;
   options.activation_checkpointing = config_.gradient_checkpointing;
   options.neftune_noise_alpha = config_.neftune_noise_alpha;
-  const LossOptions loss_options{config_.head_chunk_rows, config_.label_smoothing_factor,
-                                 config_.z_loss};
   at::Tensor total = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(model_->device()));
   auto left = std::count_if(batches.begin(), batches.end(),
-                            [](const PackedBatch& b) { return b.supervised > 0; });
+                            [this](const PackedBatch& b) { return terms(b) > 0; });
   if (gradients_ && left == 0) {
     gradients_->start();
     gradients_->touch();
   }
   for (const PackedBatch& given : batches) {
-    if (given.supervised == 0) continue;
+    if (terms(given) == 0) continue;
     if (--left == 0 && gradients_) gradients_->start();
     const PackedBatch batch = aligned(given, model_->device());
     const double share = config_.loss_reduction == "token"
-                             ? 1.0 / static_cast<double>(counts.supervised)
-                             : 1.0 / static_cast<double>(batch.supervised * counts.with_labels);
+                             ? 1.0 / static_cast<double>(counts.terms)
+                             : 1.0 / static_cast<double>(terms(batch) * counts.with_terms);
     PackedSequences sequences(batch.boundaries, model_->device());
-    const at::Tensor loss = batch_loss(*model_, batch, sequences, options, loss_options);
+    const at::Tensor loss = forward(batch, sequences, options);
     RECORD_USER_SCOPE("backward");
     (loss * (share * scale_.scale)).backward();
     total.add_(loss.detach().to(at::kDouble), share);
@@ -168,7 +179,7 @@ StepResult StepRunner::run(int64_t step, const std::vector<PackedBatch>& batches
   const StepCounts counts = count(batches, what);
   result.tokens = counts.tokens;
   result.supervised = counts.supervised;
-  if (result.supervised == 0) {
+  if (counts.terms == 0) {
     result.skipped = true;
     return result;
   }

@@ -76,6 +76,7 @@ void TrainLog::write(const LogRecord& record) {
   }
   if (record.skipped > 0) line["skipped_steps"] = record.skipped;
   if (record.nonfinite > 0) line["nonfinite_steps"] = record.nonfinite;
+  for (const auto& [name, value] : record.metrics) line[name] = number(value);
   write_line(line);
   if (!events_) return;
   const auto scalar = [&](const char* tag, double value) {
@@ -88,6 +89,7 @@ void TrainLog::write(const LogRecord& record) {
   scalar("train/tokens_per_second", record.tokens_per_second);
   scalar("train/memory_gib", gibibytes(record.memory.allocated));
   if (record.mfu > 0) scalar("train/mfu", record.mfu);
+  for (const auto& [name, value] : record.metrics) scalar(("train/" + name).c_str(), value);
 }
 
 void TrainLog::write(const EvalResult& result, int64_t step, int64_t total_steps, double epoch,
@@ -98,9 +100,10 @@ void TrainLog::write(const EvalResult& result, int64_t step, int64_t total_steps
                        {"epoch", epoch},
                        {"eval_set", result.name},
                        {"eval_loss", number(result.loss)},
-                       {"eval_perplexity", number(result.perplexity())},
                        {"eval_tokens", result.tokens},
                        {"eval_runtime", rounded(result.seconds, 0.001)}};
+  if (result.metrics.empty()) line["eval_perplexity"] = number(result.perplexity());
+  for (const auto& [name, value] : result.metrics) line["eval_" + name] = number(value);
   if (result.bits_per_character) {
     line["eval_bits_per_character"] = number(*result.bits_per_character);
   }
@@ -109,6 +112,7 @@ void TrainLog::write(const EvalResult& result, int64_t step, int64_t total_steps
   const std::string prefix = only_set ? "eval/" : cat("eval/", result.name, "_");
   events_->scalar(prefix + "loss", step, result.loss);
   events_->scalar(prefix + "runtime", step, result.seconds);
+  for (const auto& [name, value] : result.metrics) events_->scalar(prefix + name, step, value);
 }
 
 }  // namespace llama2zh

@@ -31,8 +31,11 @@ bool is_due(int64_t every, int64_t step) { return every > 0 && step % every == 0
 
 std::string evaluation_note(const EvalResult& result) {
   std::ostringstream text;
-  text << result.name << " loss " << std::fixed << std::setprecision(4) << result.loss
-       << ", perplexity " << std::setprecision(2) << result.perplexity();
+  text << result.name << " loss " << std::fixed << std::setprecision(4) << result.loss;
+  if (result.metrics.empty()) {
+    text << ", perplexity " << std::setprecision(2) << result.perplexity();
+  }
+  for (const auto& [name, value] : result.metrics) text << ", " << name << " " << value;
   if (result.bits_per_character) {
     text << ", bits per character " << std::setprecision(4) << *result.bits_per_character;
   }
@@ -78,7 +81,7 @@ Trainer::Trainer(TrainerParts parts, const TrainerConfig& config)
       config_(config),
       steps_(*parts_.loader, config, parts_.group == nullptr ? 1 : parts_.group->size()),
       batches_(*parts_.loader, parts_.prefetch),
-      runner_(*parts_.model, config, steps_.total(), parts_.group),
+      runner_(*parts_.model, config, steps_.total(), parts_.group, parts_.loss),
       cost_(*parts_.model),
       state_(parts_.state),
       stop_(config.max_minutes, parts_.started),
@@ -142,6 +145,7 @@ std::vector<PackedBatch> Trainer::next_batches() {
     if (i % ranks != rank) continue;
     batches.push_back(ranks == 1 ? batches_.get(state_.epoch, state_.batch_index)
                                  : parts_.loader->batch(state_.epoch, state_.batch_index));
+    if (parts_.loss != nullptr) parts_.loss->prepare(batches.back());
   }
   if (state_.batch_index == in_epoch) {
     ++state_.epoch;
@@ -193,6 +197,8 @@ void Trainer::log_step(const StepResult& result, double seconds) {
   record.data_wait = (batches_.wait_seconds() - window_wait_) / std::max(1e-9, window_seconds_);
   record.elapsed = session_seconds_;
   record.remaining = per_step * static_cast<double>(left);
+  const bool due = is_due(config_.logging_steps, state_.step) || left == 0;
+  if (due && parts_.loss != nullptr) record.metrics = parts_.loss->take_metrics(parts_.group);
   if (!is_first()) {
     window_ = {};
     return;
@@ -202,7 +208,7 @@ void Trainer::log_step(const StepResult& result, double seconds) {
     log_info(
         cat("about ", human_duration(record.remaining), " for the remaining ", left, " steps"));
   }
-  if (!is_due(config_.logging_steps, state_.step) && left > 0) return;
+  if (!due) return;
   log_->write(record);
   history_.add(record);
   window_ = {};

@@ -26,7 +26,8 @@ TEST(Configs, ShippedOnesAreRead) {
   int count = 0;
   for (const auto& entry : fs::recursive_directory_iterator(configs_folder())) {
     const std::string name = entry.path().filename().string();
-    if (!name.starts_with("pretrain") && !name.starts_with("sft")) continue;
+    if (!name.starts_with("pretrain") && !name.starts_with("sft") && !name.starts_with("dpo"))
+      continue;
     const RunConfig config = load_run_config(entry.path());
     EXPECT_FALSE(config.output_dir.empty()) << name;
     EXPECT_FALSE(config.data.train_files.empty()) << name;

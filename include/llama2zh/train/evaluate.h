@@ -2,12 +2,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "llama2zh/data/loader.h"
 #include "llama2zh/distributed/process_group.h"
 #include "llama2zh/model/llama.h"
+#include "llama2zh/train/batch_loss.h"
 
 namespace llama2zh {
 
@@ -17,6 +19,7 @@ struct ValidationSet {
   BatchLoader loader;
   int64_t target_tokens = 0;  // tokens that the rows hold as targets
   int64_t characters = 0;     // of the text behind them; 0: unknown, no bits per character
+  std::shared_ptr<BatchLoss> loss = nullptr;  // in place of the tokens' cross-entropy
 };
 
 struct EvalResult {
@@ -28,6 +31,7 @@ struct EvalResult {
   double perplexity() const;
   // Only for sets that know their characters: loss times the text's tokens a character, in bits.
   std::optional<double> bits_per_character;
+  LossMetrics metrics;  // of the set's own loss, whose mean over its terms `loss` is then
 };
 
 // Without dropout and gradients, in file order. None if `stop` said so between two micro-batches;

@@ -11,6 +11,7 @@
 #include "llama2zh/model/load.h"
 #include "llama2zh/model/lora.h"
 #include "llama2zh/train/method_config.h"
+#include "llama2zh/train/preference_config.h"
 #include "llama2zh/train/rope_scaling_config.h"
 
 namespace llama2zh {
@@ -195,7 +196,7 @@ struct TrainerConfig : MethodConfig {
   }
 };
 
-// Everything `llama2zh pretrain` and `llama2zh sft` can be told.
+// Everything `llama2zh pretrain`, `llama2zh sft` and `llama2zh dpo` can be told.
 struct RunConfig {
   std::string output_dir;
   std::string method = "lora";
@@ -209,6 +210,7 @@ struct RunConfig {
   DataConfig data;
   TrainerConfig train;
   DistributedConfig distributed;
+  PreferenceConfig preference;
   static auto options() {
     return std::tuple(
         option("output_dir", &RunConfig::output_dir,
@@ -231,7 +233,8 @@ struct RunConfig {
         option("lora", &RunConfig::lora, "The adapter, for method lora."),
         option("data", &RunConfig::data, "Rows and blocks."),
         option("train", &RunConfig::train, "Optimizer, schedule, saving."),
-        option("distributed", &RunConfig::distributed, "Several processes that train together."));
+        option("distributed", &RunConfig::distributed, "Several processes that train together."),
+        option("preference", &RunConfig::preference, "The loss of `llama2zh dpo`."));
   }
 };
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "llama2zh/base/json.h"
+#include "llama2zh/train/batch_loss.h"
 #include "llama2zh/train/device_memory.h"
 #include "llama2zh/train/evaluate.h"
 #include "llama2zh/train/event_file.h"
@@ -31,6 +32,7 @@ struct LogRecord {
   double elapsed = 0, remaining = 0;  // seconds, of this session
   int64_t skipped = 0;                // steps that were not applied
   int64_t nonfinite = 0;              // of them, because loss or gradients were not finite
+  LossMetrics metrics;                // means that the loss itself knows
 };
 
 // "loss 2.3456  lr 1.00e-04  grad 0.52  812 tokens/s  MFU 61%  9.2 GiB", for the progress bar.
@@ -40,7 +42,8 @@ std::string progress_note(const LogRecord& record);
 // total_steps, loss, lr, epoch, percentage, elapsed_time, remaining_time, throughput, total_tokens,
 // on a GPU vram_allocated and vram_reserved: peaks in GiB) and ours (step, learning_rate, grad_norm,
 // tokens, supervised_tokens, tokens_per_second, data_wait, mfu, memory: bytes now). Numbers that are not finite
-// are null. The same numbers go to TensorBoard (train/event_file.h) under Hugging Face's tags
+// are null. Metrics of the loss (rewards/chosen, ...) stand under their own names, eval_NAME in lines of
+// validation sets. The same numbers go to TensorBoard (train/event_file.h) under Hugging Face's tags
 // (train/loss, train/grad_norm, train/learning_rate, train/epoch, eval/loss of the only validation
 // set, eval/NAME_loss of one of several) and ours in the same manner. kIo if one can't be written.
 class TrainLog {
