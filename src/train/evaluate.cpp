@@ -53,10 +53,11 @@ std::optional<EvalResult> evaluate_loss(const Llama& model, const ValidationSet&
     ++result.batches;
   }
   if (group != nullptr) {
-    const auto all = group->sum({sum, static_cast<double>(terms), static_cast<double>(result.tokens),
-                                 static_cast<double>(result.rows),
-                                 static_cast<double>(result.batches), stopped ? 1.0 : 0.0},
-                                "the evaluation of " + set.name);
+    const auto all =
+        group->sum({sum, static_cast<double>(terms), static_cast<double>(result.tokens),
+                    static_cast<double>(result.rows), static_cast<double>(result.batches),
+                    stopped ? 1.0 : 0.0},
+                   "the evaluation of " + set.name);
     sum = all[0];
     terms = static_cast<int64_t>(all[1]);
     result.tokens = static_cast<int64_t>(all[2]);

@@ -27,8 +27,7 @@ class PreferenceRun {
   // is as training starts. Ranks (`group`; null: there is one) share the work, and rank 0 writes.
   // False, on all ranks, if a stop was asked for meanwhile; what was computed is kept.
   bool take_reference(const RunConfig& config, const RunInputs& inputs, const Llama& model,
-                      LoaderOptions options, const std::string& base_identity,
-                      ProcessGroup* group);
+                      LoaderOptions options, const std::string& base_identity, ProcessGroup* group);
 
  private:
   std::shared_ptr<PreferenceLoss> train_;

@@ -2,12 +2,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <sstream>
 
 #include "base/temp_folder.h"
 #include "commands/run_program.h"
 #include "commands/started_program.h"
 #include "llama2zh/base/file.h"
+#include "llama2zh/base/json.h"
+#include "llama2zh/formats/safetensors.h"
+#include "llama2zh/formats/tensor_source.h"
 
 namespace llama2zh {
 namespace {
@@ -116,6 +120,55 @@ TEST_F(LaunchTraining, WithoutACheckpointItBeginsAgain) {
   for (const pid_t rank : children_of(program.pid())) ::kill(rank, SIGKILL);
   EXPECT_EQ(program.wait(), 0) << program.err();
   EXPECT_EQ(weights("early"), weights("whole"));
+}
+
+// Pairs, reference and metrics are shared by ranks: two micro-batches of one rank are one of two each.
+TEST_F(LaunchTraining, PreferencesOnTwoRanksAreThoseOnOne) {
+  {
+    std::ofstream pairs(*folder_ / "pairs.jsonl");
+    for (int i = 0; i < 9; ++i) {
+      pairs << R"({"prompt": "the licence", "chosen": "the rights)" << std::string(i, 's')
+            << R"(", "rejected": "no"})"
+            << "\n";
+    }
+  }
+  const auto tune = [](const char* ranks, const char* accumulation, const char* output) {
+    run({"launch",      "--nproc-per-node",
+         ranks,         "--",
+         "dpo",         "--model.path",
+         "base",        "--model.device",
+         "cpu",         "--data.train_files",
+         "pairs.jsonl", "--data.template",
+         "plain",       "--data.block_size",
+         "64",          "--lora.dropout",
+         "0",           "--train.micro_batch_size",
+         "1",           "--train.gradient_accumulation_steps",
+         accumulation,  "--train.max_steps",
+         "4",           "--train.logging_steps",
+         "1",           "--train.learning_rate",
+         "1e-2",        "--output_dir",
+         output});
+    std::vector<json> lines;
+    std::istringstream log(text_of_file(*folder_ / output / "trainer_log.jsonl"));
+    for (std::string line; std::getline(log, line);) lines.push_back(json::parse(line));
+    return lines;
+  };
+  const std::vector<json> one = tune("1", "2", "dpo-1"), two = tune("2", "1", "dpo-2");
+  ASSERT_EQ(one.size(), two.size());
+  ASSERT_GE(one.size(), 4U);
+  for (size_t i = 0; i < one.size(); ++i) {
+    for (const char* key : {"loss", "grad_norm", "rewards/margins", "logps/chosen"}) {
+      const double expected = one[i].at(key);
+      EXPECT_NEAR(two[i].at(key).get<double>(), expected, 1e-5 * std::max(1.0, std::abs(expected)))
+          << key << " of line " << i;
+    }
+  }
+  const auto reference = [](const char* output) {
+    return open_safetensors(*folder_ / output / "reference_log_probs.safetensors")
+        ->load("chosen")
+        .clone();
+  };
+  EXPECT_TRUE(reference("dpo-1").allclose(reference("dpo-2"), 1e-5, 1e-5));
 }
 
 }  // namespace

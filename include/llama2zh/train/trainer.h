@@ -40,7 +40,7 @@ struct TrainerParts {
   // Answers train.sample_prompts; none: there are no samples.
   std::function<void(int64_t step, const std::function<bool()>& stop)> sample;
   std::function<void(int64_t step)> before_step;  // for tests; may be empty
-  BatchLoss* loss = nullptr;      // in place of the tokens' cross-entropy
+  BatchLoss* loss = nullptr;                      // in place of the tokens' cross-entropy
   double peak_flops = 0;          // of the device a second, for the MFU; 0: not known
   ProcessGroup* group = nullptr;  // of the ranks that train together; null: there is one
 };
