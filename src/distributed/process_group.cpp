@@ -181,6 +181,21 @@ void ProcessGroup::broadcast(at::Tensor& tensor, int64_t root, const std::string
   });
 }
 
+// A broadcast by each rank, all under way together: an all-gather of Gloo's would take as much memory
+// again.
+void ProcessGroup::share_parts(at::Tensor& whole, const std::string& what) {
+  guarded(what, [&] {
+    std::vector<c10::intrusive_ptr<c10d::Work>> under_way;
+    for (int64_t root = 0; root < size(); ++root) {
+      std::vector<at::Tensor> part{whole.chunk(size())[static_cast<size_t>(root)]};
+      c10d::BroadcastOptions options;
+      options.rootRank = root;
+      under_way.push_back(backend().broadcast(part, options));
+    }
+    for (const auto& work : under_way) work->wait();
+  });
+}
+
 // A barrier of Gloo's, not of the store: it notices a rank that ends.
 void ProcessGroup::barrier(const std::string& what) { sum({0.0}, what); }
 

@@ -16,7 +16,6 @@
 
 #include <algorithm>
 
-#include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
 
 namespace llama2zh {
@@ -30,16 +29,6 @@ bool has_component_ending(const std::string& name, const std::string& ending) {
 }
 
 constexpr const char* kScales = ".absmax";
-
-void copy_moment(at::Tensor& moment, const TensorSource& source, const std::string& name) {
-  const at::Tensor stored = source.load(source.require(name).name);
-  if (stored.sizes() != moment.sizes() || stored.scalar_type() != moment.scalar_type()) {
-    fail_format(source.describe(),
-                cat("'", name, "' has another shape or type than this run's moment"),
-                "resume with the checkpoint's own options");
-  }
-  moment.copy_(stored);
-}
 
 at::Tensor gradient_or_zero(const at::Tensor& parameter) {
   const at::Tensor& grad = parameter.grad();
@@ -74,11 +63,13 @@ ParameterRule parameter_rule(const std::string& name, const AdamWOptions& option
   return rule;
 }
 
-AdamW::AdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options)
+AdamW::AdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options,
+             const std::vector<int64_t>& whole_elements)
     : parameters_(std::move(parameters)), moments_(parameters_.size()), options_(options) {
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const at::Tensor weight = parameters_[i].tensor.detach();
-    if (options.eight_bit && weight.numel() >= kMinQuantized) {
+    const int64_t whole = whole_elements.empty() ? weight.numel() : whole_elements[i];
+    if (options.eight_bit && whole >= kMinQuantized) {
       moments_[i].small.emplace(weight.numel(), /*is_signed=*/true, weight.device());
       moments_[i].small_sq.emplace(weight.numel(), /*is_signed=*/false, weight.device());
     } else {
@@ -169,28 +160,25 @@ void AdamW::zero_grad() {
   for (NamedParameter& parameter : parameters_) parameter.tensor.mutable_grad().reset();
 }
 
+std::vector<std::pair<std::string, at::Tensor>> AdamW::state_of(size_t parameter) const {
+  const std::string first = "exp_avg." + parameters_[parameter].name;
+  const std::string second = "exp_avg_sq." + parameters_[parameter].name;
+  const Moments& moments = moments_[parameter];
+  if (!moments.small) return {{first, moments.exp_avg}, {second, moments.exp_avg_sq}};
+  return {{first, moments.small->codes()},
+          {first + kScales, moments.small->absmax()},
+          {second, moments.small_sq->codes()},
+          {second + kScales, moments.small_sq->absmax()}};
+}
+
 std::vector<std::pair<std::string, at::Tensor>> AdamW::state() const {
   std::vector<std::pair<std::string, at::Tensor>> result;
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    const std::string first = "exp_avg." + parameters_[i].name;
-    const std::string second = "exp_avg_sq." + parameters_[i].name;
-    const Moments& moments = moments_[i];
-    if (!moments.small) {
-      result.emplace_back(first, moments.exp_avg);
-      result.emplace_back(second, moments.exp_avg_sq);
-      continue;
-    }
-    result.emplace_back(first, moments.small->codes());
-    result.emplace_back(first + kScales, moments.small->absmax());
-    result.emplace_back(second, moments.small_sq->codes());
-    result.emplace_back(second + kScales, moments.small_sq->absmax());
+    for (auto& moment : state_of(i)) result.push_back(std::move(moment));
   }
   return result;
 }
 
-void AdamW::load_state(const TensorSource& source, int64_t updates) {
-  for (auto& [name, tensor] : state()) copy_moment(tensor, source, name);
-  updates_ = updates;
-}
+bool AdamW::is_scales(const std::string& name) { return name.ends_with(kScales); }
 
 }  // namespace llama2zh

@@ -34,7 +34,7 @@ class BatchCursor {
 };
 
 // Reading a number of a parameter waits until a GPU has finished its update.
-void wait_for_update(const AdamW& optimizer) {
+void wait_for_update(const ShardedAdamW& optimizer) {
   const at::Tensor& parameter = optimizer.parameters().front().tensor;
   if (!parameter.is_cpu()) parameter.detach().view(-1)[0].item<float>();
 }

@@ -61,7 +61,7 @@ std::string run_id_of(const fs::path& checkpoint) {
   }
 }
 
-at::Device device_of(const AdamW& optimizer) {
+at::Device device_of(const ShardedAdamW& optimizer) {
   return optimizer.parameters().empty() ? at::Device(at::kCPU)
                                         : optimizer.parameters()[0].tensor.device();
 }
@@ -70,6 +70,10 @@ at::Tensor random_state(at::Device device) {
   at::Generator generator = at::globalContext().defaultGenerator(device);
   const std::lock_guard<std::mutex> lock(generator.mutex());
   return generator.get_state();
+}
+
+fs::path partial_checkpoint(const fs::path& output_dir, int64_t step) {
+  return output_dir / cat(kCheckpointPrefix, step, kPartialSuffix);
 }
 
 std::vector<CheckpointEntry> list_checkpoints(const fs::path& output_dir) {
@@ -135,7 +139,7 @@ TrainingState read_training_state(const fs::path& checkpoint) {
   return state;
 }
 
-void restore_weights(const fs::path& checkpoint, AdamW& optimizer) {
+void restore_weights(const fs::path& checkpoint, ShardedAdamW& optimizer) {
   const at::NoGradGuard no_grad;
   const bool adapter = is_peft_folder(checkpoint);
   const auto weights =
@@ -155,16 +159,16 @@ void restore_weights(const fs::path& checkpoint, AdamW& optimizer) {
   }
 }
 
-void restore_checkpoint(const fs::path& checkpoint, const TrainingState& state, AdamW& optimizer) {
+void restore_checkpoint(const fs::path& checkpoint, const TrainingState& state, ShardedAdamW& optimizer) {
   restore_weights(checkpoint, optimizer);
   const at::NoGradGuard no_grad;
-  const auto moments = open_safetensors(checkpoint / kStateTensorsFile);
-  optimizer.load_state(*moments, state.updates);
-  set_random_state(at::kCPU, moments->load(moments->require("random.cpu").name));
+  optimizer.load_state(MomentFiles(checkpoint), state.updates);
+  const auto random = open_safetensors(checkpoint / kStateTensorsFile);
+  set_random_state(at::kCPU, random->load(random->require("random.cpu").name));
   const at::Device device = device_of(optimizer);
   if (device.is_cpu()) return;
-  if (moments->find("random.cuda") != nullptr) {
-    set_random_state(device, moments->load("random.cuda"));
+  if (random->find("random.cuda") != nullptr) {
+    set_random_state(device, random->load("random.cuda"));
   } else {
     log_warning("the checkpoint was written on a CPU: dropout continues from another random state");
   }

@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "llama2zh/base/file.h"
-#include "llama2zh/train/adamw.h"
+#include "llama2zh/train/sharded_adamw.h"
 
 namespace llama2zh {
 
@@ -20,7 +20,9 @@ inline constexpr const char* kTrainerStateFile = "trainer_state.json";
 
 // The run that a checkpoint is of; "" where it can't be read.
 std::string run_id_of(const std::filesystem::path& checkpoint);
-at::Device device_of(const AdamW& optimizer);
+at::Device device_of(const ShardedAdamW& optimizer);
+// Where checkpoint-STEP is built until it is whole.
+std::filesystem::path partial_checkpoint(const std::filesystem::path& output_dir, int64_t step);
 // Of the device's default generator.
 at::Tensor random_state(at::Device device);
 void reach_checkpoint_point(std::string_view point);  // calls the tests' hook

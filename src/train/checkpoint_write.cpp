@@ -3,6 +3,8 @@
 //   config.json (method full): the trained weights in fp32, usable as they are
 //   tokenizer files
 //   state.safetensors     exp_avg.NAME, exp_avg_sq.NAME, random.cpu, random.cuda
+//   moments-0000r-of-0000N.safetensors   (distributed.zero_stage 1, 2) instead of the exp_avg above,
+//   by rank r - 1: exp_avg.NAME@BEGIN, the flattened moment's elements from BEGIN on
 //   run_state.json        step, cursor into the data, options, fingerprints
 //   trainer_state.json    what Hugging Face's Trainer would say; read back by other programs only.
 //                         TrainerState.load_from_json() takes no key of ours, hence two files
@@ -17,6 +19,7 @@
 #include "llama2zh/formats/safetensors.h"
 #include "llama2zh/train/checkpoint.h"
 #include "train/checkpoint_files.h"
+#include "train/shard_meeting.h"
 
 namespace llama2zh {
 namespace {
@@ -68,6 +71,11 @@ void refuse_foreign(const fs::path& target, const std::string& run_id) {
 uint64_t bytes_of(const Snapshot& snapshot) {
   uint64_t bytes = kSmallFiles;
   for (const auto& entry : snapshot.tensors) bytes += entry.second.nbytes();
+  if (snapshot.shard) {
+    uint64_t own = 0;
+    for (const HeldMoment& moment : snapshot.shard->moments) own += moment.values.nbytes();
+    bytes += own * static_cast<uint64_t>(snapshot.shard->ranks);
+  }
   return bytes + bytes / 2;  // the weights are half of their moments
 }
 
@@ -76,19 +84,24 @@ at::Tensor held(const at::Tensor& tensor, bool copy) {
   return tensor.is_cpu() ? tensor.detach().clone() : tensor.detach().to(at::kCPU);
 }
 
-fs::path write_folder(const fs::path& output_dir, const Snapshot& snapshot) {
+fs::path write_folder(const fs::path& output_dir, const Snapshot& snapshot,
+                      const std::function<bool()>& give_up) {
   const TrainingState& state = snapshot.state;
-  fs::path target = output_dir / cat(kCheckpointPrefix, state.step);
-  refuse_foreign(target, state.run_id);
+  const std::shared_ptr<StagedFolder> folder =
+      snapshot.folder ? snapshot.folder : begin_checkpoint(output_dir, state);
+  StagedFolder& staged = *folder;
   check_free_space(output_dir, bytes_of(snapshot));
-  StagedFolder staged(target, Existing::kReplace);
   reach_checkpoint_point("begun");
   snapshot.write_weights(staged.path());
   reach_checkpoint_point("weights");
   write_safetensors(staged.path() / kStateTensorsFile, snapshot.tensors);
+  if (snapshot.shard) leave_shard(staged.path(), *snapshot.shard);
   reach_checkpoint_point("state");
   write_json_file(staged.path() / kRunStateFile, state_to_json(state));
   write_file_atomic(staged.path() / kTrainerStateFile, snapshot.trainer_state);
+  if (snapshot.shard) {
+    wait_for_shards(staged.path(), snapshot.shard->ranks, give_up, snapshot.patience);
+  }
   Manifest manifest = snapshot.manifest;
   manifest.kind = "checkpoint";
   manifest.extra["step"] = state.step;
@@ -97,7 +110,7 @@ fs::path write_folder(const fs::path& output_dir, const Snapshot& snapshot) {
   reach_checkpoint_point("manifest");
   staged.commit();
   reach_checkpoint_point("committed");
-  return target;
+  return output_dir / cat(kCheckpointPrefix, state.step);
 }
 
 }  // namespace
@@ -124,28 +137,45 @@ std::map<std::string, at::Tensor> held_weights(Llama& model, bool copy) {
   return weights;
 }
 
-std::vector<std::pair<std::string, at::Tensor>> snapshot_tensors(const AdamW& optimizer,
-                                                                 bool copy) {
-  auto tensors = optimizer.state();
-  for (auto& entry : tensors) entry.second = held(entry.second, copy);
-  tensors.emplace_back("random.cpu", random_state(at::kCPU));
+void take_tensors(Snapshot& snapshot, const ShardedAdamW& optimizer, const ProcessGroup* group,
+                  bool copy) {
+  std::vector<HeldMoment> moments = optimizer.state();
+  for (HeldMoment& moment : moments) moment.values = held(moment.values, copy);
+  if (optimizer.is_sharded()) {
+    snapshot.shard = group == nullptr ? MomentShard{0, 1, std::move(moments)}
+                                      : MomentShard{group->rank(), group->size(), std::move(moments)};
+  } else {
+    for (HeldMoment& moment : moments) snapshot.tensors.emplace_back(moment.name, moment.values);
+  }
+  snapshot.tensors.emplace_back("random.cpu", random_state(at::kCPU));
   const at::Device device = device_of(optimizer);
-  if (!device.is_cpu()) tensors.emplace_back("random.cuda", random_state(device));
-  return tensors;
+  if (!device.is_cpu()) snapshot.tensors.emplace_back("random.cuda", random_state(device));
 }
 
-uint64_t checkpoint_bytes(const AdamW& optimizer) {
+std::shared_ptr<StagedFolder> begin_checkpoint(const fs::path& output_dir,
+                                               const TrainingState& state) {
+  const fs::path target = output_dir / cat(kCheckpointPrefix, state.step);
+  refuse_foreign(target, state.run_id);
+  return std::make_shared<StagedFolder>(target, Existing::kReplace);
+}
+
+uint64_t checkpoint_bytes(const ShardedAdamW& optimizer) {
   uint64_t bytes = kSmallFiles;
   for (const NamedParameter& parameter : optimizer.parameters()) {
     bytes += parameter.tensor.nbytes();
   }
-  for (const auto& entry : optimizer.state()) bytes += entry.second.nbytes();
+  for (const HeldMoment& moment : optimizer.state()) bytes += moment.values.nbytes();
   return bytes;
 }
 
-fs::path write_checkpoint(const fs::path& output_dir, const Snapshot& snapshot) {
+fs::path write_checkpoint(const fs::path& output_dir, const Snapshot& snapshot,
+                          const std::function<bool()>& give_up) {
   try {
-    return write_folder(output_dir, snapshot);
+    if (snapshot.shard && snapshot.shard->rank != 0) {
+      leave_shard(partial_checkpoint(output_dir, snapshot.state.step), *snapshot.shard);
+      return {};
+    }
+    return write_folder(output_dir, snapshot, give_up);
   } catch (const fs::filesystem_error& error) {
     fail_io(error.path1().string(), "the checkpoint can't be written", error.code().value());
   }

@@ -16,17 +16,30 @@ namespace llama2zh {
 namespace {
 
 constexpr int kBackgroundNice = 10;
+constexpr std::chrono::seconds kPatienceAtEnd{10};
 
-WrittenCheckpoint write_and_rotate(const fs::path& output_dir, int64_t keep,
-                                   const Snapshot& snapshot) {
+}  // namespace
+
+CheckpointWriter::CheckpointWriter(fs::path output_dir, int64_t keep)
+    : output_dir_(std::move(output_dir)), keep_(keep) {}
+
+CheckpointWriter::~CheckpointWriter() {
+  if (!flight_.valid()) return;
+  if (flight_.wait_for(kPatienceAtEnd) != std::future_status::ready) ending_ = true;
+  flight_.wait();
+}
+
+WrittenCheckpoint CheckpointWriter::write_and_rotate(const Snapshot& snapshot) const {
   const auto start = std::chrono::steady_clock::now();
   WrittenCheckpoint written;
   written.step = snapshot.state.step;
   written.best = snapshot.state.best;
   try {
-    written.folder = write_checkpoint(output_dir, snapshot);
-    rotate_checkpoints(output_dir, snapshot.state.run_id, keep, snapshot.state.step,
-                       snapshot.state.best.checkpoint);
+    written.folder = write_checkpoint(output_dir_, snapshot, [this] { return ending_.load(); });
+    if (!written.folder.empty()) {
+      rotate_checkpoints(output_dir_, snapshot.state.run_id, keep_, snapshot.state.step,
+                         snapshot.state.best.checkpoint);
+    }
   } catch (...) {
     written.folder.clear();
     written.error = std::current_exception();
@@ -35,21 +48,12 @@ WrittenCheckpoint write_and_rotate(const fs::path& output_dir, int64_t keep,
   return written;
 }
 
-}  // namespace
-
-CheckpointWriter::CheckpointWriter(fs::path output_dir, int64_t keep)
-    : output_dir_(std::move(output_dir)), keep_(keep) {}
-
-CheckpointWriter::~CheckpointWriter() {
-  if (flight_.valid()) flight_.wait();
-}
-
 void CheckpointWriter::start(Snapshot snapshot) {
   if (busy()) fail_usage("CheckpointWriter", "a checkpoint is being written already", "wait()");
   flight_ = std::async(std::launch::async, [this, snapshot = std::move(snapshot)]() mutable {
     ::setpriority(PRIO_PROCESS, 0, kBackgroundNice);  // 0: the calling thread; a wish
     const Snapshot own = std::move(snapshot);         // its copies go when it is written
-    return write_and_rotate(output_dir_, keep_, own);
+    return write_and_rotate(own);
   });
 }
 
@@ -65,7 +69,7 @@ std::optional<WrittenCheckpoint> CheckpointWriter::wait() {
 
 WrittenCheckpoint CheckpointWriter::write(const Snapshot& snapshot) {
   if (busy()) fail_usage("CheckpointWriter", "a checkpoint is being written already", "wait()");
-  return write_and_rotate(output_dir_, keep_, snapshot);
+  return write_and_rotate(snapshot);
 }
 
 std::optional<uint64_t> available_memory() {

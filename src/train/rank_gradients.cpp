@@ -18,26 +18,39 @@
 
 namespace llama2zh {
 
-RankGradients::RankGradients(ProcessGroup& group, const Llama& model,
-                             const std::vector<NamedParameter>& parameters)
+RankGradients::RankGradients(ProcessGroup& group, const Llama& model, const ShardedAdamW& optimizer)
     : group_(&group) {
-  for (const NamedParameter& parameter : parameters) {
-    const bool embeddings =
-        parameter.tensor.is_same(model.embed_tokens) && !model.config.tie_word_embeddings;
+  const bool sharded = optimizer.shard_gradient().defined();
+  for (const NamedParameter& parameter : optimizer.parameters()) {
+    const bool embeddings = !sharded && parameter.tensor.is_same(model.embed_tokens) &&
+                            !model.config.tie_word_embeddings;
     (embeddings ? embeddings_ : summed_in_backward_.emplace_back()) = parameter.tensor;
+  }
+  if (sharded) {
+    reducer_ = std::make_unique<ShardReducer>(group, optimizer.layout(), summed_in_backward_,
+                                              optimizer.shard_gradient());
+    return;
   }
   if (summed_in_backward_.empty()) return;
   group.guarded("preparing the exchange of gradients",
                 [&] { sync_ = std::make_unique<GradientSync>(group, summed_in_backward_); });
 }
 
-void RankGradients::start() {
-  if (sync_) sync_->start();
+void RankGradients::start(bool is_last) {
+  if (reducer_) reducer_->start();
+  if (sync_ && is_last) sync_->start();
 }
 
-void RankGradients::touch() const { llama2zh::touch(summed_in_backward_); }
+void RankGradients::make_up(int64_t own, int64_t most) {
+  const int64_t rounds = reducer_ ? most - own : (own == 0 ? 1 : 0);
+  for (int64_t i = 0; i < rounds; ++i) {
+    start(/*is_last=*/true);
+    touch(summed_in_backward_);
+  }
+}
 
 void RankGradients::finish(const std::vector<PackedBatch>& batches, const std::string& what) {
+  if (reducer_) reducer_->finish();
   if (!embeddings_.defined()) return;
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> ids{at::empty({0}, at::kLong)};

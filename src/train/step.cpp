@@ -10,6 +10,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/record_function.h>
 #include <c10/core/GradMode.h>
@@ -96,17 +97,17 @@ double summed_loss(const Llama& model, const PackedBatch& given, int64_t head_ch
 }
 
 StepRunner::StepRunner(Llama& model, const TrainerConfig& config, int64_t total_steps,
-                       ProcessGroup* group, BatchLoss* loss)
+                       ProcessGroup* group, BatchLoss* loss, const Sharding& sharding)
     : model_(&model),
       config_(config),
       learning_rate_(config, total_steps),
-      optimizer_(trained_parameters(model), adamw_options(config)),
+      optimizer_(trained_parameters(model), adamw_options(config), sharding, group),
       group_(group),
       loss_(loss) {
   scale_.dynamic = model.compute_dtype() == at::kHalf;
   if (scale_.dynamic) scale_.scale = kFirstLossScale;
   if (group != nullptr) {
-    gradients_ = std::make_unique<RankGradients>(*group, model, optimizer_.parameters());
+    gradients_ = std::make_unique<RankGradients>(*group, model, optimizer_);
   }
 }
 
@@ -131,12 +132,12 @@ StepRunner::StepCounts StepRunner::count(const std::vector<PackedBatch>& batches
     counts.with_terms += terms(batch) > 0 ? 1 : 0;
   }
   if (group_ == nullptr) return counts;
-  const std::vector<double> all =
-      group_->sum({static_cast<double>(counts.tokens), static_cast<double>(counts.supervised),
-                   static_cast<double>(counts.terms), static_cast<double>(counts.with_terms)},
-                  "the token counts of " + what);
-  return {static_cast<int64_t>(all[0]), static_cast<int64_t>(all[1]), static_cast<int64_t>(all[2]),
-          static_cast<int64_t>(all[3])};
+  const at::Tensor own =
+      at::tensor({counts.tokens, counts.supervised, counts.terms, counts.with_terms}, at::kLong);
+  const at::Tensor all = group_->all_gather(own, "the token counts of " + what);
+  const at::Tensor sums = all.sum(0);
+  const int64_t* sum = sums.const_data_ptr<int64_t>();
+  return {sum[0], sum[1], sum[2], sum[3], all.select(1, 3).max().item<int64_t>()};
 }
 
 // The losses are added up on the device: one synchronisation a step. Ranks exchange gradients during
@@ -150,13 +151,11 @@ double StepRunner::backward(const std::vector<PackedBatch>& batches, const StepC
   at::Tensor total = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(model_->device()));
   auto left = std::count_if(batches.begin(), batches.end(),
                             [this](const PackedBatch& b) { return terms(b) > 0; });
-  if (gradients_ && left == 0) {
-    gradients_->start();
-    gradients_->touch();
-  }
+  if (gradients_) gradients_->make_up(left, counts.most_with_terms);
   for (const PackedBatch& given : batches) {
     if (terms(given) == 0) continue;
-    if (--left == 0 && gradients_) gradients_->start();
+    --left;
+    if (gradients_) gradients_->start(/*is_last=*/left == 0);
     const PackedBatch batch = aligned(given, model_->device());
     const double share = config_.loss_reduction == "token"
                              ? 1.0 / static_cast<double>(counts.terms)
@@ -192,7 +191,7 @@ StepResult StepRunner::run(int64_t step, const std::vector<PackedBatch>& batches
   }
   result.backward_seconds = clock.lap();
   RECORD_USER_SCOPE("update");
-  result.grad_norm = optimizer_.gradient_norm() / scale_.scale;
+  result.grad_norm = optimizer_.gradient_norm(what) / scale_.scale;
   const bool overflow = scale_.dynamic && !std::isfinite(result.grad_norm);
   result.finite = std::isfinite(result.loss) && (overflow || std::isfinite(result.grad_norm));
   // A scale below 1 means that it is not the scale that makes the gradients overflow.
@@ -203,7 +202,7 @@ StepResult StepRunner::run(int64_t step, const std::vector<PackedBatch>& batches
     if (config_.max_grad_norm > 0) {
       divisor /= std::min(1.0, config_.max_grad_norm / (result.grad_norm + 1e-6));
     }
-    optimizer_.step(result.learning_rate, divisor);
+    optimizer_.step(result.learning_rate, divisor, what);
   }
   if (result.finite) scale_.update(overflow);
   optimizer_.zero_grad();

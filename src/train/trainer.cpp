@@ -81,7 +81,7 @@ Trainer::Trainer(TrainerParts parts, const TrainerConfig& config)
       config_(config),
       steps_(*parts_.loader, config, parts_.group == nullptr ? 1 : parts_.group->size()),
       batches_(*parts_.loader, parts_.prefetch),
-      runner_(*parts_.model, config, steps_.total(), parts_.group, parts_.loss),
+      runner_(*parts_.model, config, steps_.total(), parts_.group, parts_.loss, parts_.sharding),
       cost_(*parts_.model),
       state_(parts_.state),
       stop_(config.max_minutes, parts_.started),

@@ -37,12 +37,14 @@ Snapshot Trainer::snapshot(bool copy) const {
     best.checkpoint = state_.step;
     best.checkpoint_loss = latest_loss_;
   }
-  result.tensors = snapshot_tensors(runner_.optimizer(), copy);
+  take_tensors(result, runner_.optimizer(), parts_.group, copy);
   if (parts_.group != nullptr) {
     for (auto& state : random_of_other_ranks(*parts_.group, parts_.model->device())) {
       result.tensors.push_back(std::move(state));
     }
   }
+  if (!is_first()) return result;
+  result.patience = parts_.timeout;
   result.write_weights = parts_.weights(copy);
   result.trainer_state = history_.trainer_state(parts_.output_dir, result.state, config_,
                                                 parts_.model->config, steps_.total(), epoch());
@@ -56,6 +58,7 @@ void Trainer::note(const std::optional<WrittenCheckpoint>& written) {
   if (!written) return;
   try {
     if (written->error) std::rethrow_exception(written->error);
+    if (!is_first()) return;  // rank 0 knows whether it is complete
     saved_step_ = written->step;
     state_.best.checkpoint = written->best.checkpoint;
     state_.best.checkpoint_loss = written->best.checkpoint_loss;
@@ -70,12 +73,38 @@ void Trainer::note(const std::optional<WrittenCheckpoint>& written) {
   }
 }
 
+Trainer::Begun Trainer::begin_save() const {
+  Begun begun;
+  if (parts_.group == nullptr || !runner_.optimizer().is_sharded()) return begun;
+  const std::string what = cat("beginning the checkpoint of step ", state_.step);
+  try {
+    if (is_first()) begun.folder = begin_checkpoint(parts_.output_dir, state_);
+  } catch (const Error&) {
+    begun.error = std::current_exception();
+  }
+  parts_.group->barrier(what);  // the others look for it after this
+  const fs::path folder = partial_checkpoint(parts_.output_dir, state_.step);
+  const bool missing = begun.error || !fs::exists(folder);
+  if (!parts_.group->any(missing, what) || begun.error) return begun;
+  begun.error = std::make_exception_ptr(
+      Error(ErrorKind::kIo, folder.string(), "not all ranks see the folder of the checkpoint",
+            "with distributed.zero_stage every rank writes a part: use an output_dir that all "
+            "hosts share"));
+  begun.folder.reset();
+  return begun;
+}
+
 void Trainer::save_in_passing() {
   const auto start = std::chrono::steady_clock::now();
   note(writer_.wait());
   if (!has_to_save()) return;
-  if (!is_first()) {
-    snapshot(/*copy=*/false);  // its part of rank 0's
+  if (!has_part_in_saving()) {
+    snapshot(/*copy=*/false);  // its random state, for rank 0's
+    return;
+  }
+  const Begun begun = begin_save();
+  if (begun.error) {
+    note(WrittenCheckpoint{.step = state_.step, .folder = {}, .best = {}, .error = begun.error});
     return;
   }
   bool copy = config_.save_in_background;
@@ -87,11 +116,13 @@ void Trainer::save_in_passing() {
                     " are available: this one is written while training waits"));
     copy = false;
   }
+  Snapshot own = snapshot(copy);
+  own.folder = begun.folder;
   if (copy) {
-    writer_.start(snapshot(/*copy=*/true));
+    writer_.start(std::move(own));
     save_wait_ = seconds_from(start);
   } else {
-    const WrittenCheckpoint written = writer_.write(snapshot(/*copy=*/false));
+    const WrittenCheckpoint written = writer_.write(own);
     save_wait_ = seconds_from(start);
     note(written);
   }
@@ -100,8 +131,11 @@ void Trainer::save_in_passing() {
 void Trainer::save_now() {
   note(writer_.wait());
   if (!has_to_save()) return;
-  const Snapshot own = snapshot(/*copy=*/false);
-  if (is_first()) {
+  const Begun begun = has_part_in_saving() ? begin_save() : Begun();
+  if (begun.error) std::rethrow_exception(begun.error);
+  Snapshot own = snapshot(/*copy=*/false);
+  own.folder = begun.folder;
+  if (has_part_in_saving()) {
     const WrittenCheckpoint written = writer_.write(own);
     if (written.error) std::rethrow_exception(written.error);
     save_wait_ = written.seconds;

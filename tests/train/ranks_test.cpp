@@ -1,7 +1,5 @@
 // Training on several ranks is training on one: T12, T13, T15 and T17 of the reliability notes, and the
 // same losses on 1, 2 and 3. Everything runs in forked children.
-#include "distributed/ranks.h"
-
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -16,68 +14,17 @@
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/signals.h"
 #include "llama2zh/base/text.h"
-#include "llama2zh/distributed/process_group.h"
-#include "train/rank_random.h"
-#include "train/tiny_run.h"
+#include "train/rank_runs.h"
 
 namespace llama2zh {
 namespace {
 
-constexpr auto kRankTimeout = std::chrono::seconds(40);
-constexpr int64_t kMicroBatches = 6;  // of a step, over all ranks
-
-TinyOptions global_steps(int64_t count) {
-  TinyOptions options;
-  options.train = tiny_trainer_config();
-  options.train.max_steps = count;
-  return options;
-}
-
-// What each rank of a run does; `resume_from` may be empty.
-int train_rank(const RankEnvironment& environment, TinyOptions options, const fs::path& folder,
-               const fs::path& resume_from = {}) {
-  std::unique_ptr<ProcessGroup> group;
-  if (environment.distributed()) {
-    group = std::make_unique<ProcessGroup>(environment, at::kCPU, kRankTimeout);
-  }
-  options.group = group.get();
-  options.train.gradient_accumulation_steps = kMicroBatches / environment.world_size;
-  TinyRun run(options, folder);
-  if (environment.rank != 0) seed_rank(3, environment.rank);
-  if (!resume_from.empty()) run.trainer().resume(resume_from, read_training_state(resume_from));
-  const TrainOutcome outcome = run.trainer().run();
-  if (group) group->barrier("the end");
-  return outcome == TrainOutcome::kStopped ? 10 : 0;
-}
-
-void train(int64_t ranks, const TinyOptions& options, const fs::path& folder, int expected = 0,
-           const fs::path& resume_from = {}) {
-  ForkedRanks run(ranks, [&](const RankEnvironment& environment) {
-    return train_rank(environment, options, folder, resume_from);
-  });
-  ASSERT_EQ(run.codes(), std::vector<int>(static_cast<size_t>(ranks), expected));
-}
-
-void expect_same_losses(const fs::path& folder, const fs::path& expected) {
-  const auto ours = read_log(folder), theirs = read_log(expected);
-  ASSERT_EQ(ours.size(), theirs.size());
-  for (size_t i = 0; i < ours.size(); ++i) {
-    const double loss = theirs[i]["loss"];
-    EXPECT_NEAR(ours[i]["loss"].get<double>(), loss, 1e-5 * loss) << "line " << i;
-    const double norm = theirs[i]["grad_norm"];
-    EXPECT_NEAR(ours[i]["grad_norm"].get<double>(), norm, 1e-4 * norm) << "line " << i;
-    for (const char* key : {"step", "supervised_tokens", "tokens", "epoch"}) {
-      EXPECT_EQ(ours[i][key], theirs[i][key]) << key << " of line " << i;
-    }
-  }
-}
-
 // Epochs of 21 rows end within a step, so that ranks get unequal shares, some none.
 void expect_ranks_do_not_matter(const TinyOptions& options) {
   const TempFolder one, two, three;
-  train(1, options, one.path());
-  train(2, options, two.path());
-  train(3, options, three.path());
+  train_on(1, options, one.path());
+  train_on(2, options, two.path());
+  train_on(3, options, three.path());
   expect_same_losses(two.path(), one.path());
   expect_same_losses(three.path(), one.path());
 }
@@ -104,11 +51,11 @@ TEST(Ranks, ResumeOfTwoIsBitExact) {
   TinyOptions options = global_steps(8);
   options.dropout = 0.1;
   options.train.save_steps = 4;
-  train(2, options, straight.path());
+  train_on(2, options, straight.path());
   TinyOptions first = options;
   first.train.stop_at_step = 4;
-  train(2, first, stopped.path(), /*expected=*/10);
-  train(2, options, stopped.path(), 0, stopped / "checkpoint-4");
+  train_on(2, first, stopped.path(), /*expected=*/10);
+  train_on(2, options, stopped.path(), 0, stopped / "checkpoint-4");
   for (const char* file : {"adapter_model.safetensors", "state.safetensors"}) {
     EXPECT_EQ(read_file(stopped / "checkpoint-8" / file),
               read_file(straight / "checkpoint-8" / file))
@@ -119,11 +66,11 @@ TEST(Ranks, ResumeOfTwoIsBitExact) {
 TEST(Ranks, SavedByTwoResumedByOne) {
   const TempFolder straight, stopped;
   TinyOptions options = global_steps(8);
-  train(1, options, straight.path());
+  train_on(1, options, straight.path());
   TinyOptions first = options;
   first.train.stop_at_step = 4;
-  train(2, first, stopped.path(), /*expected=*/10);
-  train(1, options, stopped.path(), 0, stopped / "checkpoint-4");
+  train_on(2, first, stopped.path(), /*expected=*/10);
+  train_on(1, options, stopped.path(), 0, stopped / "checkpoint-4");
   expect_same_losses(stopped.path(), straight.path());
 }
 
@@ -131,7 +78,7 @@ TEST(Ranks, OnlyTheFirstSavesAndNothingIsLeftOver) {
   const TempFolder folder;
   TinyOptions options = global_steps(5);
   options.train.save_steps = 1;
-  train(2, options, folder.path());
+  train_on(2, options, folder.path());
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(folder.path())) {
     names.push_back(entry.path().filename().string());

@@ -115,8 +115,9 @@ TEST(Step, ClippingBoundsWhatReachesTheOptimizer) {
   const StepResult result = runner.run(1, {run.loader().batch(0, 0)});
   ASSERT_GT(result.grad_norm, 1e-3);
   double squares = 0;
-  for (const auto& [name, moment] : runner.optimizer().state()) {
-    if (name.starts_with("exp_avg.")) squares += moment.square().sum().item<double>();
+  for (const HeldMoment& moment : runner.optimizer().state()) {
+    if (!moment.name.starts_with("exp_avg.")) continue;
+    squares += moment.values.square().sum().item<double>();
   }
   EXPECT_NEAR(std::sqrt(squares), 0.1 * 1e-3, 1e-6);  // (1 - beta1) times the clipped gradient
 }

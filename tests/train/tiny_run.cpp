@@ -93,6 +93,7 @@ TinyRun::TinyRun(const TinyOptions& options, const std::filesystem::path& output
   parts.model = model_.get();
   parts.loader = &loader_;
   parts.group = options.group;
+  parts.sharding = options.sharding;
   parts.output_dir = output_dir;
   parts.weights = [this, options](bool copy) -> WeightsWriter {
     if (options.full) {
@@ -123,7 +124,10 @@ TinyRun::TinyRun(const TinyOptions& options, const std::filesystem::path& output
 }
 
 std::vector<std::pair<std::string, at::Tensor>> TinyRun::everything() {
-  auto result = const_cast<StepRunner&>(trainer_->runner()).optimizer().state();
+  std::vector<std::pair<std::string, at::Tensor>> result;
+  for (const HeldMoment& moment : trainer_->runner().optimizer().state()) {
+    result.emplace_back(moment.name, moment.values);
+  }
   for (const NamedParameter& parameter : trained_parameters(*model_)) {
     result.emplace_back(parameter.name, parameter.tensor.detach());
   }

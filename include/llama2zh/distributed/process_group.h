@@ -49,6 +49,8 @@ class ProcessGroup {
   // [N, ...] on rank 0, undefined on the others.
   at::Tensor gather(const at::Tensor& tensor, const std::string& what);
   void broadcast(at::Tensor& tensor, int64_t root, const std::string& what);
+  // [N * n], of which the r-th n are rank r's: every rank gets all of them, in place.
+  void share_parts(at::Tensor& whole, const std::string& what);
   void barrier(const std::string& what);
 
   // Runs `communicate`, which uses backend(), and turns its errors into those described above.

@@ -8,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "llama2zh/formats/tensor_source.h"
 #include "llama2zh/model/trained_weights.h"
 #include "llama2zh/train/quantized_moment.h"
 
@@ -39,7 +38,10 @@ ParameterRule parameter_rule(const std::string& name, const AdamWOptions& option
 // Gradients are read from the parameters' grad(). Not thread-safe.
 class AdamW {
  public:
-  AdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options);
+  // Where parameters are parts of larger ones, `whole_elements` says of how many elements each:
+  // whether its moments have 8 bits depends on the whole.
+  AdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options,
+        const std::vector<int64_t>& whole_elements = {});
 
   const std::vector<NamedParameter>& parameters() const { return parameters_; }
   int64_t updates() const { return updates_; }  // steps applied so far
@@ -54,8 +56,9 @@ class AdamW {
   // Moments under "exp_avg.NAME" and "exp_avg_sq.NAME", for a checkpoint; one in 8 bits is a uint8
   // tensor and its scales under "exp_avg.NAME.absmax".
   std::vector<std::pair<std::string, at::Tensor>> state() const;
-  // kFormat if a moment is missing or has another shape.
-  void load_state(const TensorSource& source, int64_t updates);
+  std::vector<std::pair<std::string, at::Tensor>> state_of(size_t parameter) const;
+  static bool is_scales(const std::string& name);  // an ".absmax": one number a block
+  void set_updates(int64_t updates) { updates_ = updates; }
 
  private:
   struct Moments {

@@ -1,19 +1,22 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "llama2zh/base/file.h"
 #include "llama2zh/base/json.h"
 #include "llama2zh/formats/manifest.h"
-#include "llama2zh/train/adamw.h"
 #include "llama2zh/train/best_model.h"
+#include "llama2zh/train/moment_files.h"
 #include "llama2zh/train/step.h"
 
 namespace llama2zh {
@@ -57,22 +60,34 @@ std::map<std::string, at::Tensor> held_weights(Llama& model, bool copy);
 // One moment of a run, ready to be written.
 struct Snapshot {
   TrainingState state;
-  std::vector<std::pair<std::string, at::Tensor>> tensors;  // moments and random state
+  // Random state; moments too where every rank has all of them.
+  std::vector<std::pair<std::string, at::Tensor>> tensors;
+  std::optional<MomentShard> shard;  // where they are sharded; all that counts on ranks but 0
   WeightsWriter write_weights;
   std::string trainer_state;  // text of Hugging Face's trainer_state.json
   Manifest manifest;          // tokenizer and base
+  // The folder, begun already because other ranks write into it too; null: write_checkpoint() does.
+  std::shared_ptr<StagedFolder> folder;
+  std::chrono::milliseconds patience{0};  // of rank 0 with other ranks' files
 };
-// What of a Snapshot's tensors the optimizer and the random generators give; `copy` as above.
-std::vector<std::pair<std::string, at::Tensor>> snapshot_tensors(const AdamW& optimizer, bool copy);
-// Bytes of a checkpoint, which are those of its snapshot's copies too.
-uint64_t checkpoint_bytes(const AdamW& optimizer);
+// Fills in what optimizer and random generators give: tensors and shard; `copy` as above.
+void take_tensors(Snapshot& snapshot, const ShardedAdamW& optimizer, const ProcessGroup* group,
+                  bool copy);
+// Begins output_dir/checkpoint-STEP. kUsage if that name is taken by another run's checkpoint.
+std::shared_ptr<StagedFolder> begin_checkpoint(const std::filesystem::path& output_dir,
+                                               const TrainingState& state);
+// Bytes of weights and of the moments that this rank holds: those of its snapshot's copies.
+uint64_t checkpoint_bytes(const ShardedAdamW& optimizer);
 
 // Writes output_dir/checkpoint-STEP whole or not at all: weights, state.safetensors (moments and
 // random state), run_state.json, trainer_state.json, then the manifest, all flushed to disk before
-// the folder gets its name. kUsage if that name is taken by another run's checkpoint, kIo naming
-// the path if the disk says no. Any thread, one at a time.
+// the folder gets its name, which is returned. With a shard, moments are in files of each rank: rank 0
+// waits for those of the others before the manifest, unless `give_up`; another rank just writes its
+// own into the folder that rank 0 has begun, and returns no name. kIo naming the path if the disk says
+// no. Any thread, one at a time.
 std::filesystem::path write_checkpoint(const std::filesystem::path& output_dir,
-                                       const Snapshot& snapshot);
+                                       const Snapshot& snapshot,
+                                       const std::function<bool()>& give_up = {});
 
 // For tests of what a crash leaves: called at each point of a write ("begun", "weights", "state",
 // "manifest", "committed", "rotated"), in the thread that writes.
@@ -81,10 +96,10 @@ void set_checkpoint_hook(std::function<void(std::string_view point)> hook);
 // The state alone; kFormat if the folder has none.
 TrainingState read_training_state(const std::filesystem::path& checkpoint);
 // Copies the weights alone into the model that `optimizer` trains.
-void restore_weights(const std::filesystem::path& checkpoint, AdamW& optimizer);
+void restore_weights(const std::filesystem::path& checkpoint, ShardedAdamW& optimizer);
 // Copies weights, moments and random state.
 void restore_checkpoint(const std::filesystem::path& checkpoint, const TrainingState& state,
-                        AdamW& optimizer);
+                        ShardedAdamW& optimizer);
 
 // Removes the oldest (by number) of this run's checkpoints up to step `newest`, which was just saved,
 // until `keep` are left; 0 keeps all. Neither the newest nor step `best` ever goes (0: there is

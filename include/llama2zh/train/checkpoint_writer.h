@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <exception>
 #include <filesystem>
@@ -13,7 +14,7 @@ namespace llama2zh {
 // How a write ended.
 struct WrittenCheckpoint {
   int64_t step = 0;
-  std::filesystem::path folder;  // empty if it failed
+  std::filesystem::path folder;  // empty if it failed, or another rank completes it
   BestModel best;                // as the checkpoint has it
   std::exception_ptr error;      // null if it did not
   double seconds = 0;            // that writing took
@@ -25,7 +26,8 @@ class CheckpointWriter {
  public:
   // `keep`: newest checkpoints to leave; 0: all.
   CheckpointWriter(std::filesystem::path output_dir, int64_t keep);
-  ~CheckpointWriter();  // waits for the write in flight; how it ended is lost
+  // Waits for the write in flight (for other ranks' parts of it ten seconds); how it ended is lost.
+  ~CheckpointWriter();
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
 
@@ -40,8 +42,10 @@ class CheckpointWriter {
   WrittenCheckpoint write(const Snapshot& snapshot);
 
  private:
+  WrittenCheckpoint write_and_rotate(const Snapshot& snapshot) const;
   std::filesystem::path output_dir_;
   int64_t keep_;
+  std::atomic<bool> ending_ = false;
   std::future<WrittenCheckpoint> flight_;
 };
 

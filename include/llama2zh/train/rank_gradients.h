@@ -7,25 +7,30 @@
 #include "llama2zh/data/loader.h"
 #include "llama2zh/distributed/gradient_sync.h"
 #include "llama2zh/distributed/process_group.h"
+#include "llama2zh/distributed/shard_reducer.h"
 #include "llama2zh/model/llama.h"
 #include "llama2zh/model/lora.h"
+#include "llama2zh/train/sharded_adamw.h"
 
 namespace llama2zh {
 
 // The gradients of a step, summed over all ranks: while the backward pass of the last micro-batch runs
-// (GradientSync), but those of untied embeddings after it, by the rows that were touched.
+// (GradientSync), but those of untied embeddings after it, by the rows that were touched. Where
+// gradients are sharded, every micro-batch's are summed into the owners' shards (ShardReducer).
 class RankGradients {
  public:
-  RankGradients(ProcessGroup& group, const Llama& model,
-                const std::vector<NamedParameter>& parameters);
-  void start();        // before the last micro-batch's forward pass
-  void touch() const;  // in place of one, on a rank that has nothing to learn from in this step
-  // After the last backward pass; `batches` are those of the step that had one.
+  RankGradients(ProcessGroup& group, const Llama& model, const ShardedAdamW& optimizer);
+  void start(bool is_last);  // before each micro-batch's forward pass
+  // In place of the micro-batches that other ranks have more of: this one has `own`, the one with
+  // the most `most`.
+  void make_up(int64_t own, int64_t most);
+  // After the last backward pass; `batches` are those of the step.
   void finish(const std::vector<PackedBatch>& batches, const std::string& what);
 
  private:
   ProcessGroup* group_;
   std::vector<at::Tensor> summed_in_backward_;
+  std::unique_ptr<ShardReducer> reducer_;  // none: every rank keeps all sums
   at::Tensor embeddings_;  // undefined: frozen, tied or otherwise part of the above
   std::unique_ptr<GradientSync> sync_;
 };

@@ -7,11 +7,11 @@
 
 #include "llama2zh/data/loader.h"
 #include "llama2zh/model/llama.h"
-#include "llama2zh/train/adamw.h"
 #include "llama2zh/train/batch_loss.h"
 #include "llama2zh/train/rank_gradients.h"
 #include "llama2zh/train/run_config.h"
 #include "llama2zh/train/schedule.h"
+#include "llama2zh/train/sharded_adamw.h"
 
 namespace llama2zh {
 
@@ -42,20 +42,22 @@ class StepRunner {
   // schedule. With a group every rank runs its own micro-batches, perhaps none, of the same step.
   // `loss` (it must outlive the runner) takes the place of the tokens' cross-entropy.
   StepRunner(Llama& model, const TrainerConfig& config, int64_t total_steps,
-             ProcessGroup* group = nullptr, BatchLoss* loss = nullptr);
+             ProcessGroup* group = nullptr, BatchLoss* loss = nullptr,
+             const Sharding& sharding = {});
 
   // The step that follows `step` others. Gradients are gone afterwards. Counts, loss and norm are
   // those of all ranks.
   StepResult run(int64_t step, const std::vector<PackedBatch>& batches);
 
-  AdamW& optimizer() { return optimizer_; }
-  const AdamW& optimizer() const { return optimizer_; }
+  ShardedAdamW& optimizer() { return optimizer_; }
+  const ShardedAdamW& optimizer() const { return optimizer_; }
   LossScale& loss_scale() { return scale_; }
   const LearningRate& learning_rate() const { return learning_rate_; }
 
  private:
   struct StepCounts {
     int64_t tokens = 0, supervised = 0, terms = 0, with_terms = 0;  // with_terms: micro-batches
+    int64_t most_with_terms = 0;  // of one rank
   };
   StepCounts count(const std::vector<PackedBatch>& batches, const std::string& what) const;
   // Leaves the step's gradients, scaled, in the parameters; returns its loss.
@@ -69,7 +71,7 @@ class StepRunner {
   Llama* model_;
   TrainerConfig config_;
   LearningRate learning_rate_;
-  AdamW optimizer_;
+  ShardedAdamW optimizer_;
   ProcessGroup* group_;
   std::unique_ptr<RankGradients> gradients_;  // none: one rank
   LossScale scale_;

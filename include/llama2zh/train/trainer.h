@@ -43,6 +43,8 @@ struct TrainerParts {
   BatchLoss* loss = nullptr;                      // in place of the tokens' cross-entropy
   double peak_flops = 0;          // of the device a second, for the MFU; 0: not known
   ProcessGroup* group = nullptr;  // of the ranks that train together; null: there is one
+  Sharding sharding;              // of gradients and moments among them
+  std::chrono::milliseconds timeout = std::chrono::minutes(30);  // of a rank's with the others
 };
 
 // Steps, log lines, evaluation, samples, checkpoints. One thread (beside the one that writes
@@ -92,6 +94,14 @@ class Trainer {
   Snapshot snapshot(bool copy) const;
   void save_in_passing();  // hands a copy to the writer's thread, if there is memory for one
   void save_now();         // returns when this step's checkpoint is on disk, or throws
+  // With shards on several ranks: the folder that all write into (null on others than rank 0), or why
+  // there is none. Every rank calls it.
+  struct Begun {
+    std::shared_ptr<StagedFolder> folder;
+    std::exception_ptr error;
+  };
+  Begun begin_save() const;
+  bool has_part_in_saving() const { return is_first() || runner_.optimizer().is_sharded(); }
   void note(const std::optional<WrittenCheckpoint>& written);
   void load_best_model();
   void write_trainer_state() const;
