@@ -2,6 +2,11 @@
 // the parameters fill buckets in the order in which backward reaches them, and a full bucket is
 // all-reduced while backward goes on. The Reducer would average; our hook sums, since the loss is
 // already divided by the tokens of all ranks.
+//
+// The Reducer arranges its buckets anew after the first backward pass, in that one's order, and in which
+// order a bucket's numbers are added up over three ranks and more depends on their places in it. A
+// resumed run would differ from the uninterrupted one in the last bits, so the first pass is one
+// without gradients in the order of the parameters, whatever they are used for later.
 #include "llama2zh/distributed/gradient_sync.h"
 
 #include <ATen/ops/zeros.h>
@@ -52,6 +57,11 @@ GradientSync::GradientSync(ProcessGroup& group, const std::vector<at::Tensor>& p
       c10d::kDefaultFirstBucketBytes, /*skip_all_reduce_unused_params=*/false,
       /*use_python_reducer=*/false, std::vector<int64_t>());
   state_->reducer->register_comm_hook(std::make_unique<SumHook>(backend));
+  start();
+  for (auto parameter = parameters.rbegin(); parameter != parameters.rend(); ++parameter) {
+    touch({*parameter});
+    parameter->mutable_grad().reset();
+  }
 }
 
 GradientSync::~GradientSync() = default;

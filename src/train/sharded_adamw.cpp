@@ -35,6 +35,9 @@ int64_t forward_position(const std::string& name) {
 ShardedAdamW::ShardedAdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options,
                            const Sharding& sharding, ProcessGroup* group)
     : parameters_(std::move(parameters)), group_(group) {
+  std::stable_sort(parameters_.begin(), parameters_.end(), [](const auto& a, const auto& b) {
+    return forward_position(a.name) < forward_position(b.name);
+  });
   if (sharding.stage > 0 && !parameters_.empty()) {
     lay_out(options, sharding);
     return;
@@ -48,9 +51,6 @@ ShardedAdamW::ShardedAdamW(std::vector<NamedParameter> parameters, const AdamWOp
 
 void ShardedAdamW::lay_out(const AdamWOptions& options, const Sharding& sharding) {
   const at::NoGradGuard no_grad;
-  std::stable_sort(parameters_.begin(), parameters_.end(), [](const auto& a, const auto& b) {
-    return forward_position(a.name) < forward_position(b.name);
-  });
   std::vector<int64_t> elements;
   for (const NamedParameter& parameter : parameters_) elements.push_back(parameter.tensor.numel());
   layout_.emplace(elements, group_ == nullptr ? 1 : group_->size());

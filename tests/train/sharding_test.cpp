@@ -68,9 +68,9 @@ TEST(Sharding, OffloadedStatesGiveTheSameBits) {
     train_on(2, with_stage(options, stage), here.path());
     train_on(2, with_stage(options, stage, /*offload=*/true), offloaded.path());
     for (const std::string file : {"adapter_model.safetensors", "moments-00002-of-00002.safetensors"}) {
-      EXPECT_EQ(read_file(offloaded / "checkpoint-5" / file),
-                read_file(here / "checkpoint-5" / file))
-          << file;
+      EXPECT_TRUE(read_file(offloaded / "checkpoint-5" / file) ==
+                  read_file(here / "checkpoint-5" / file))
+          << file << ", stage " << stage;
     }
   }
 }
@@ -106,12 +106,13 @@ void expect_same_checkpoint(const fs::path& ours, const fs::path& theirs) {
   for (const auto& entry : fs::directory_iterator(theirs)) {
     const std::string name = entry.path().filename().string();
     if (!name.ends_with(".safetensors")) continue;
-    EXPECT_EQ(read_file(ours / name), read_file(theirs / name)) << name;
+    EXPECT_TRUE(read_file(ours / name) == read_file(theirs / name)) << name;
   }
 }
 
 TEST(Sharding, ResumeAtTheSameSizeIsBitExact) {
-  for (const int64_t stage : {1, 2}) {
+  for (const int64_t stage : {0, 1, 2}) {
+    SCOPED_TRACE(cat("stage ", stage));
     const TempFolder straight, stopped;
     TinyOptions options = with_stage(global_steps(8), stage);
     options.dropout = 0.1;
@@ -186,7 +187,7 @@ TEST(Sharding, SavesInTheBackgroundAndLeavesNothingOver) {
   ASSERT_EQ(saved.size(), 3u);
   for (const CheckpointEntry& entry : saved) {
     verify_manifest(entry.path, /*deep=*/true);
-    EXPECT_EQ(manifest_files(entry.path).size(), 8u) << entry.path;
+    EXPECT_EQ(manifest_files(entry.path).size(), 9u) << entry.path;  // 3 of moments
   }
   for (const auto& entry : fs::directory_iterator(folder.path())) {
     EXPECT_FALSE(entry.path().string().ends_with(".partial")) << entry.path();

@@ -19,7 +19,8 @@ namespace llama2zh {
 //   // each parameter's grad() is now the sum over all ranks, a view into a bucket
 //
 // Each parameter has to get its gradient exactly once in that backward pass. All parameters on one
-// device, of one type.
+// device, of one type, in the order in which the forward pass uses them, without gradients before;
+// the exchange begins at their end. The constructor already exchanges once.
 class GradientSync {
  public:
   GradientSync(ProcessGroup& group, const std::vector<at::Tensor>& parameters);

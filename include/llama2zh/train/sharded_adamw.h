@@ -40,7 +40,7 @@ class ShardedAdamW {
   ShardedAdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options,
                const Sharding& sharding = {}, ProcessGroup* group = nullptr);
 
-  // All that trains; in stages 1 and 2 in the order of the forward pass.
+  // All that trains, in the order in which the forward pass uses it.
   const std::vector<NamedParameter>& parameters() const { return parameters_; }
   bool is_sharded() const { return layout_.has_value(); }
   // Stage 2 on several ranks: the layout, and this rank's part of the summed gradients
