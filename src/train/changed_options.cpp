@@ -54,6 +54,8 @@ const std::set<std::string>& free_options() {
                                               "train.sample_max_new_tokens",
                                               "train.merge_final",
                                               "distributed.timeout_seconds",
+                                              "distributed.zero_stage",
+                                              "distributed.offload_optimizer",
                                               "train.gradient_checkpointing",
                                               "train.head_chunk_rows",
                                               "train.logging_steps",

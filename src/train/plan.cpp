@@ -54,7 +54,7 @@ int64_t trainable_parameters(const LlamaConfig& model, const RunConfig& run) {
 }
 
 MemoryEstimate estimate_memory(const LlamaConfig& model, const RunConfig& run, int64_t trainable,
-                               int64_t bytes_per_number, bool mapped) {
+                               int64_t bytes_per_number, bool mapped, int64_t ranks) {
   const int64_t tokens = run.data.block_size * run.train.micro_batch_size;
   const int64_t kv = model.num_key_value_heads * model.head_dim;
   const int64_t fp32_in_norms = 2 * 4 * model.hidden_size;
@@ -69,12 +69,20 @@ MemoryEstimate estimate_memory(const LlamaConfig& model, const RunConfig& run, i
   const int64_t full_matrices = run.method == "full" || !run.lora.modules_to_save.empty() ? 2 : 0;
   const int64_t rows = std::max<int64_t>(0, model.vocab_size - run.train.first_trained_row);
   const uint64_t moments = optimizer_bytes(planned_parameters(model, run), run.train);
+  const DistributedConfig& sharding = run.distributed;
+  const auto part = static_cast<uint64_t>(sharding.zero_stage > 0 ? ranks : 1);  // 1 / it
+  const int64_t gradients = trainable * 4 / (sharding.zero_stage == 2 ? ranks : 1);
   MemoryEstimate estimate;
   const int64_t frozen = model.parameter_count() - (run.method == "full" ? trainable : 0);
   estimate.frozen = static_cast<uint64_t>(frozen * bytes_per_number);
   // master, gradient, two moments; and the next micro-batch's gradient of the two big matrices
-  estimate.trained =
-      moments + static_cast<uint64_t>(trainable * 8 + full_matrices * rows * model.hidden_size * 4);
+  estimate.trained = static_cast<uint64_t>(trainable * 4 + gradients +
+                                           full_matrices * rows * model.hidden_size * 4);
+  if (sharding.offload_optimizer) {
+    estimate.offloaded = (moments + static_cast<uint64_t>(trainable * 8)) / part;
+  } else {
+    estimate.trained += moments / part;
+  }
   estimate.activations = static_cast<uint64_t>(tokens * kept + logits);
   estimate.checkpoint = moments + static_cast<uint64_t>(trainable * 4);
   estimate.mapped = mapped;
@@ -107,7 +115,11 @@ std::string describe(const TrainingPlan& plan) {
       << "  memory       about " << human_bytes(plan.memory.total()) << ": frozen "
       << human_bytes(plan.memory.frozen) << (plan.memory.mapped ? " (mapped)" : "") << ", trained "
       << human_bytes(plan.memory.trained) << ", activations "
-      << human_bytes(plan.memory.activations) << "\n"
+      << human_bytes(plan.memory.activations)
+      << (plan.memory.offloaded > 0
+              ? cat("; and ", human_bytes(plan.memory.offloaded), " of host memory")
+              : "")
+      << "\n"
       << "  checkpoints  " << human_bytes(plan.memory.checkpoint) << " each"
       << (plan.save_steps > 0 && plan.save_in_background
               ? "; as much again in host memory while one is written in the background"

@@ -236,13 +236,16 @@ void use_device_of_rank(RunConfig& config, const RankEnvironment& environment) {
   if (cuda) config.model.device = cat("cuda:", environment.local_rank);
 }
 
+std::chrono::milliseconds rank_timeout(const RunConfig& config) {
+  const std::chrono::duration<double> timeout(config.distributed.timeout_seconds);
+  return std::chrono::duration_cast<std::chrono::milliseconds>(timeout);
+}
+
 std::unique_ptr<ProcessGroup> meet_other_ranks(const RunConfig& config,
                                                const RankEnvironment& environment,
                                                at::Device device) {
   if (!environment.distributed()) return nullptr;
-  const std::chrono::duration<double> timeout(config.distributed.timeout_seconds);
-  return std::make_unique<ProcessGroup>(
-      environment, device, std::chrono::duration_cast<std::chrono::milliseconds>(timeout));
+  return std::make_unique<ProcessGroup>(environment, device, rank_timeout(config));
 }
 
 // What has to be the same on all ranks before the weights are loaded.
@@ -262,6 +265,7 @@ TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator&
   use_device_of_rank(config, environment);
   check_output_folder(config);
   check_preference(config);
+  const Sharding sharding = sharding_of(config.distributed);
   RunInputs inputs = open_inputs(config, kind);
   if (inputs.data.stopped) {
     log_info("stopped while the data were prepared");
@@ -271,6 +275,9 @@ TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator&
   SampleWriter samples(config, kind, inputs.tokenizer, inputs.open.config, generate);
   const BatchLoader loader(inputs.data.mixed_rows(),
                            loader_options(config, kind, inputs.tokenizer));
+  if (environment.rank == 0 && sharding.state_device && inputs.device.is_cpu()) {
+    log_warning("distributed.offload_optimizer saves nothing on a CPU: it only costs copies");
+  }
   if (environment.rank == 0) {
     std::cout << describe(make_plan(config, inputs, loader, environment.world_size)) << std::endl;
   } else {
@@ -315,7 +322,9 @@ TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator&
                      .started = started,
                      .loss = preference ? &preference->loss() : nullptr,
                      .peak_flops = peak_flops(config.train, *model),
-                     .group = group.get()};
+                     .group = group.get(),
+                     .sharding = sharding,
+                     .timeout = rank_timeout(config)};
   if (!config.train.sample_prompts.empty()) {
     parts.sample = [&](int64_t step, const std::function<bool()>& stopping) {
       samples.write(*model, step, stopping);

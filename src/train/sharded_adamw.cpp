@@ -15,7 +15,6 @@
 #include <limits>
 
 #include "llama2zh/base/error.h"
-#include "llama2zh/base/text.h"
 #include "llama2zh/train/moment_files.h"
 
 namespace llama2zh {
@@ -32,6 +31,15 @@ int64_t forward_position(const std::string& name) {
 
 }  // namespace
 
+Sharding sharding_of(const DistributedConfig& config) {
+  if (!config.offload_optimizer) return {config.zero_stage, std::nullopt};
+  if (config.zero_stage == 0) {
+    fail_usage("distributed.offload_optimizer", "it needs distributed.zero_stage 1 or 2",
+               "set distributed.zero_stage 1; one rank will do");
+  }
+  return {config.zero_stage, at::Device(at::kCPU)};
+}
+
 ShardedAdamW::ShardedAdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options,
                            const Sharding& sharding, ProcessGroup* group)
     : parameters_(std::move(parameters)), group_(group) {
@@ -41,10 +49,6 @@ ShardedAdamW::ShardedAdamW(std::vector<NamedParameter> parameters, const AdamWOp
   if (sharding.stage > 0 && !parameters_.empty()) {
     lay_out(options, sharding);
     return;
-  }
-  if (sharding.state_device) {
-    fail_usage("distributed.offload_optimizer", "it needs distributed.zero_stage 1 or 2",
-               "set distributed.zero_stage 1, also on one rank");
   }
   adamw_ = std::make_unique<AdamW>(parameters_, options);
 }

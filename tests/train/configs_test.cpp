@@ -6,6 +6,7 @@
 #include "llama2zh/base/file.h"
 #include "llama2zh/config/load.h"
 #include "llama2zh/train/run_config.h"
+#include "llama2zh/train/sharded_adamw.h"
 
 namespace llama2zh {
 namespace {
@@ -51,6 +52,21 @@ TEST(Configs, OriginalHyperparameters) {
   EXPECT_EQ(sft.train.learning_rate, 2e-5);
   EXPECT_EQ(sft.train.gradient_accumulation_steps, 160);
   EXPECT_EQ(sft.data.block_size, 1024);
+}
+
+TEST(Configs, ThirteenBillionUnderZero2) {
+  const RunConfig zero = load_run_config(configs_folder() / "pretrain_13b_zero2.json");
+  EXPECT_EQ(zero.distributed.zero_stage, 2);
+  EXPECT_TRUE(zero.distributed.offload_optimizer);
+  EXPECT_EQ(sharding_of(zero.distributed).state_device, at::Device(at::kCPU));
+  EXPECT_EQ(zero.lora.rank, 6);
+  EXPECT_EQ(zero.train.learning_rate, 5e-5);
+  EXPECT_EQ(zero.train.max_steps, 50000);
+  RunConfig plain = load_run_config(configs_folder() / "pretrain_13b.json");
+  plain.distributed = zero.distributed;
+  plain.output_dir = zero.output_dir;
+  RunConfig same = zero;
+  EXPECT_EQ(to_json(bind_options(plain)), to_json(bind_options(same)));
 }
 
 TEST(Configs, ResolvedConfigStartsTheSameRun) {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "llama2zh/distributed/distributed_config.h"
 #include "llama2zh/distributed/process_group.h"
 #include "llama2zh/distributed/shard_layout.h"
 #include "llama2zh/train/adamw.h"
@@ -19,9 +20,12 @@ class MomentFiles;
 
 // What each rank holds for itself alone; see docs/distributed.md.
 struct Sharding {
-  int64_t stage = 0;                       // of ZeRO: 0, 1 or 2
-  std::optional<at::Device> state_device;  // of moments and update; none: the parameters' own
+  int64_t stage = 0;  // of ZeRO: 0, 1 or 2
+  // Of moments and update, in stages 1 and 2; none: the parameters' own.
+  std::optional<at::Device> state_device;
 };
+// kUsage for an offload without stages.
+Sharding sharding_of(const DistributedConfig& config);
 
 // A moment, or a part of one, as it is held: element `begin` and what follows of `whole` elements.
 struct HeldMoment {
@@ -33,7 +37,7 @@ struct HeldMoment {
 // AdamW over the parameters of all ranks. Stage 0: every rank does the same. Stages 1 and 2 (on one
 // rank too): a rank holds moments for its shard alone and updates only that; step() then brings the
 // values of all shards into the parameters, which become views of one flat tensor. All calls are
-// made by every rank. kUsage where state_device is given for stage 0.
+// made by every rank.
 class ShardedAdamW {
  public:
   // `group` (null: there is one rank) has to outlive it.
