@@ -1,6 +1,8 @@
 // Sharded moments and gradients (ZeRO) change who holds what, not what is trained: losses of one rank
 // that holds everything, on 1, 2 and 3. Everything runs in forked children.
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include <cmath>
 #include <string>
@@ -149,6 +151,72 @@ TEST(Sharding, ResumesAtAnotherSizeAndStage) {
     expect_resumed(options, 1, 0, 3, 2, straight.path());
     expect_resumed(options, 3, 1, 1, 0, straight.path());
   }
+}
+
+// A weight of rank 1 is broken for one step: no rank applies it, whoever holds what.
+TEST(Sharding, WhatIsNotFiniteOnOneRankIsAppliedOnNone) {
+  const TempFolder plain, sharded;
+  for (const int64_t stage : {0, 2}) {
+    ForkedRanks ranks(2, [&](const RankEnvironment& environment) {
+      TinyOptions options = with_stage(global_steps(6), stage);
+      options.train.max_nonfinite_steps = 2;
+      TinyRun* run = nullptr;
+      if (environment.rank == 1) {
+        options.before_step = [&run](int64_t step) {
+          if (step == 3) run->model().norm[3] = std::nan("");
+          if (step == 4) run->model().norm.fill_(1);
+        };
+      }
+      ProcessGroup group(environment, at::kCPU, kRankTimeout);
+      options.group = &group;
+      TinyRun made(options, stage == 0 ? plain.path() : sharded.path());
+      run = &made;
+      made.trainer().run();
+      return static_cast<int>(made.trainer().state().updates);
+    });
+    EXPECT_EQ(ranks.codes(), (std::vector<int>{5, 5})) << "stage " << stage;
+  }
+  const auto ours = read_log(sharded.path()), theirs = read_log(plain.path());
+  ASSERT_EQ(ours.size(), 6u);
+  EXPECT_EQ(ours[3]["nonfinite_steps"], 1);
+  const double last = theirs[5]["loss"];
+  EXPECT_NEAR(ours[5]["loss"].get<double>(), last, 1e-5 * last);
+}
+
+// Rank 1 may write no more than 1000 bytes a file: its part can't be saved, so there is no checkpoint, and the
+// run goes on.
+TEST(Sharding, APartThatCannotBeWrittenMakesNoCheckpoint) {
+  const TempFolder folder;
+  ForkedRanks ranks(2, [&](const RankEnvironment& environment) {
+    if (environment.rank == 1) {
+      ::signal(SIGXFSZ, SIG_IGN);
+      const rlimit limit{1000, 1000};
+      ::setrlimit(RLIMIT_FSIZE, &limit);
+    }
+    TinyOptions options = with_stage(global_steps(6), 1);
+    options.train.save_steps = 2;
+    return train_rank(environment, options, folder.path());
+  });
+  EXPECT_EQ(ranks.codes(), (std::vector<int>{0, 0}));
+  EXPECT_EQ(read_log(folder.path()).size(), 6u);
+  for (const auto& entry : fs::directory_iterator(folder.path())) {
+    EXPECT_FALSE(entry.path().filename().string().starts_with("checkpoint")) << entry.path();
+  }
+}
+
+TEST(Sharding, TheBestModelIsLoadedFromItsCheckpoint) {
+  const TempFolder plain, sharded;
+  for (const int64_t stage : {0, 2}) {
+    TinyOptions options = with_stage(global_steps(6), stage);
+    options.held_out_rows = 6;
+    options.train.eval_steps = 2;
+    options.train.load_best_model_at_end = true;
+    train_on(2, options, stage == 0 ? plain.path() : sharded.path());
+  }
+  const auto ours = list_checkpoints(sharded.path()), theirs = list_checkpoints(plain.path());
+  ASSERT_EQ(ours.size(), theirs.size());
+  ASSERT_FALSE(ours.empty());
+  EXPECT_EQ(ours.back().step, theirs.back().step);
 }
 
 // Codes and scales of whole blocks, whoever holds them: the same bits on one rank, whole or sharded,
