@@ -159,7 +159,8 @@ void restore_weights(const fs::path& checkpoint, ShardedAdamW& optimizer) {
   }
 }
 
-void restore_checkpoint(const fs::path& checkpoint, const TrainingState& state, ShardedAdamW& optimizer) {
+void restore_checkpoint(const fs::path& checkpoint, const TrainingState& state,
+                        ShardedAdamW& optimizer) {
   restore_weights(checkpoint, optimizer);
   const at::NoGradGuard no_grad;
   optimizer.load_state(MomentFiles(checkpoint), state.updates);

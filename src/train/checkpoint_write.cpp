@@ -142,8 +142,9 @@ void take_tensors(Snapshot& snapshot, const ShardedAdamW& optimizer, const Proce
   std::vector<HeldMoment> moments = optimizer.state();
   for (HeldMoment& moment : moments) moment.values = held(moment.values, copy);
   if (optimizer.is_sharded()) {
-    snapshot.shard = group == nullptr ? MomentShard{0, 1, std::move(moments)}
-                                      : MomentShard{group->rank(), group->size(), std::move(moments)};
+    snapshot.shard = group == nullptr
+                         ? MomentShard{0, 1, std::move(moments)}
+                         : MomentShard{group->rank(), group->size(), std::move(moments)};
   } else {
     for (HeldMoment& moment : moments) snapshot.tensors.emplace_back(moment.name, moment.values);
   }
@@ -155,8 +156,12 @@ void take_tensors(Snapshot& snapshot, const ShardedAdamW& optimizer, const Proce
 std::shared_ptr<StagedFolder> begin_checkpoint(const fs::path& output_dir,
                                                const TrainingState& state) {
   const fs::path target = output_dir / cat(kCheckpointPrefix, state.step);
-  refuse_foreign(target, state.run_id);
-  return std::make_shared<StagedFolder>(target, Existing::kReplace);
+  try {
+    refuse_foreign(target, state.run_id);
+    return std::make_shared<StagedFolder>(target, Existing::kReplace);
+  } catch (const fs::filesystem_error& error) {
+    fail_io(error.path1().string(), "the checkpoint can't be begun", error.code().value());
+  }
 }
 
 uint64_t checkpoint_bytes(const ShardedAdamW& optimizer) {

@@ -65,10 +65,10 @@ void ShardedAdamW::lay_out(const AdamWOptions& options, const Sharding& sharding
   std::vector<int64_t> wholes;
   for (const ShardPiece& piece : layout_->shard(group_ == nullptr ? 0 : group_->rank())) {
     OwnPart part{piece, flat_.narrow(0, piece.offset, piece.count), {}};
-    part.master = sharding.state_device
-                      ? at::empty_like(part.values, part.values.options().device(
-                                                        *sharding.state_device))
-                      : part.values;
+    part.master =
+        sharding.state_device
+            ? at::empty_like(part.values, part.values.options().device(*sharding.state_device))
+            : part.values;
     parts.push_back({parameters_[piece.parameter].name, part.master});
     wholes.push_back(elements[piece.parameter]);
     own_.push_back(std::move(part));

@@ -69,7 +69,8 @@ TEST(Sharding, OffloadedStatesGiveTheSameBits) {
     options.train.save_steps = 5;
     train_on(2, with_stage(options, stage), here.path());
     train_on(2, with_stage(options, stage, /*offload=*/true), offloaded.path());
-    for (const std::string file : {"adapter_model.safetensors", "moments-00002-of-00002.safetensors"}) {
+    for (const std::string file :
+         {"adapter_model.safetensors", "moments-00002-of-00002.safetensors"}) {
       EXPECT_TRUE(read_file(offloaded / "checkpoint-5" / file) ==
                   read_file(here / "checkpoint-5" / file))
           << file << ", stage " << stage;
@@ -136,8 +137,7 @@ void expect_resumed(const TinyOptions& options, int64_t ranks, int64_t stage, in
   first.train.stop_at_step = 4;
   train_on(ranks, first, folder.path(), kRankStopped);
   verify_manifest(folder / "checkpoint-4", /*deep=*/true);
-  train_on(then_ranks, with_stage(options, then_stage), folder.path(), 0,
-           folder / "checkpoint-4");
+  train_on(then_ranks, with_stage(options, then_stage), folder.path(), 0, folder / "checkpoint-4");
   expect_same_losses(folder.path(), straight);
 }
 
@@ -204,6 +204,19 @@ TEST(Sharding, APartThatCannotBeWrittenMakesNoCheckpoint) {
   }
 }
 
+TEST(Sharding, RanksThatDoNotShareAFolderSaveNothing) {
+  const TempFolder first, second;
+  ForkedRanks ranks(2, [&](const RankEnvironment& environment) {
+    TinyOptions options = with_stage(global_steps(4), 1);
+    options.train.save_steps = 2;
+    return train_rank(environment, options, (environment.rank == 0 ? first : second).path());
+  });
+  EXPECT_EQ(ranks.codes(), (std::vector<int>{0, 0}));
+  EXPECT_EQ(read_log(first.path()).size(), 4u);
+  EXPECT_TRUE(list_checkpoints(first.path()).empty());
+  EXPECT_TRUE(fs::is_empty(second.path()));
+}
+
 TEST(Sharding, TheBestModelIsLoadedFromItsCheckpoint) {
   const TempFolder plain, sharded;
   for (const int64_t stage : {0, 2}) {
@@ -219,8 +232,7 @@ TEST(Sharding, TheBestModelIsLoadedFromItsCheckpoint) {
   EXPECT_EQ(ours.back().step, theirs.back().step);
 }
 
-// Codes and scales of whole blocks, whoever holds them: the same bits on one rank, whole or sharded,
-// and a resume that reassembles them.
+// Codes and scales of whole blocks, whoever holds them; a resume on other ranks puts them together.
 TEST(Sharding, EightBitMomentsAreDividedAtTheirBlocks) {
   TinyOptions options = whole_and_tied(4);
   options.wide = true;

@@ -73,7 +73,8 @@ struct Snapshot {
 // Fills in what optimizer and random generators give: tensors and shard; `copy` as above.
 void take_tensors(Snapshot& snapshot, const ShardedAdamW& optimizer, const ProcessGroup* group,
                   bool copy);
-// Begins output_dir/checkpoint-STEP. kUsage if that name is taken by another run's checkpoint.
+// Begins output_dir/checkpoint-STEP. kUsage if that name is taken by another run's checkpoint, kIo if
+// the disk says no.
 std::shared_ptr<StagedFolder> begin_checkpoint(const std::filesystem::path& output_dir,
                                                const TrainingState& state);
 // Bytes of weights and of the moments that this rank holds: those of its snapshot's copies.

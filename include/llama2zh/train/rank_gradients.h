@@ -31,7 +31,7 @@ class RankGradients {
   ProcessGroup* group_;
   std::vector<at::Tensor> summed_in_backward_;
   std::unique_ptr<ShardReducer> reducer_;  // none: every rank keeps all sums
-  at::Tensor embeddings_;  // undefined: frozen, tied or otherwise part of the above
+  at::Tensor embeddings_;                  // undefined: frozen, tied or otherwise part of the above
   std::unique_ptr<GradientSync> sync_;
 };
 

@@ -57,7 +57,7 @@ class StepRunner {
  private:
   struct StepCounts {
     int64_t tokens = 0, supervised = 0, terms = 0, with_terms = 0;  // with_terms: micro-batches
-    int64_t most_with_terms = 0;  // of one rank
+    int64_t most_with_terms = 0;                                    // of one rank
   };
   StepCounts count(const std::vector<PackedBatch>& batches, const std::string& what) const;
   // Leaves the step's gradients, scaled, in the parameters; returns its loss.
