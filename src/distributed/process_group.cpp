@@ -13,6 +13,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
 
+#include <csignal>
 #include <utility>
 
 #include "distributed/address.h"
@@ -71,6 +72,8 @@ ProcessGroup::ProcessGroup(const RankEnvironment& environment, at::Device device
                "build with scripts/build.sh --cuda");
   }
 #endif
+  // Gloo writes to a rank that has ended as if to a file: an error that can be told, not an end.
+  std::signal(SIGPIPE, SIG_IGN);
   state_->store = meet(environment_, timeout_);
   guarded("connecting with the other ranks", [&] {
     state_->group = c10::make_intrusive<c10d::ProcessGroup>(state_->store, static_cast<int>(rank()),

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cinttypes>
 #include <cstdio>
 
 #include "llama2zh/base/error.h"
@@ -27,8 +28,8 @@ std::pair<std::string, int64_t> moment_and_begin(const std::string& tensor) {
 
 std::string moment_file_name(int64_t rank, int64_t ranks) {
   char text[64];
-  std::snprintf(text, sizeof text, "%s%05lld-of-%05lld.safetensors", kMomentFilePrefix,
-                static_cast<long long>(rank + 1), static_cast<long long>(ranks));
+  std::snprintf(text, sizeof text, "%s%05" PRId64 "-of-%05" PRId64 ".safetensors",
+                kMomentFilePrefix, rank + 1, ranks);
   return text;
 }
 

@@ -29,8 +29,8 @@ class ProcessGroup {
  public:
   // Meets the other ranks; a rank that waits says so after ten seconds, naming who is missing. The
   // store that they meet at listens on environment.master_addr alone, and Gloo on this host's
-  // address towards it. `timeout` holds for this and for every exchange. kUsage for a CUDA device
-  // in a build without CUDA.
+  // address towards it. `timeout` holds for this and for every exchange. SIGPIPE is ignored from then
+  // on. kUsage for a CUDA device in a build without CUDA.
   ProcessGroup(const RankEnvironment& environment, at::Device device,
                std::chrono::milliseconds timeout);
   ~ProcessGroup();
