@@ -3,8 +3,10 @@
 
 #include <cstdlib>
 
+#include "base/expect_error.h"
 #include "llama2zh/base/file.h"
 #include "llama2zh/config/load.h"
+#include "llama2zh/train/plan.h"
 #include "llama2zh/train/run_config.h"
 #include "llama2zh/train/sharded_adamw.h"
 
@@ -67,6 +69,36 @@ TEST(Configs, ThirteenBillionUnderZero2) {
   plain.output_dir = zero.output_dir;
   RunConfig same = zero;
   EXPECT_EQ(to_json(bind_options(plain)), to_json(bind_options(same)));
+}
+
+// The formulas of docs/distributed.md: masters, gradients and moments of T numbers on 4 ranks.
+TEST(Configs, MemoryThatStagesOfZeroSave) {
+  RunConfig run;
+  run.method = "full";
+  LlamaConfig model;
+  model.vocab_size = 1000;
+  model.num_hidden_layers = 2;
+  const auto trained = static_cast<uint64_t>(trainable_parameters(model, run));
+  const auto memory = [&](int64_t stage, bool offload) {
+    run.distributed.zero_stage = stage;
+    run.distributed.offload_optimizer = offload;
+    return estimate_memory(model, run, static_cast<int64_t>(trained), 4, false, 4);
+  };
+  const uint64_t whole = memory(0, false).trained;
+  EXPECT_EQ(whole - memory(1, false).trained, 6 * trained);
+  EXPECT_EQ(whole - memory(2, false).trained, 9 * trained);
+  EXPECT_EQ(whole - memory(2, true).trained, 11 * trained);
+  EXPECT_EQ(memory(2, true).offloaded, 4 * trained);
+  EXPECT_EQ(memory(2, true).checkpoint, memory(0, false).checkpoint);
+}
+
+TEST(Configs, OffloadWithoutStagesIsRefused) {
+  DistributedConfig config;
+  config.offload_optimizer = true;
+  const std::string text = error_text_of(ErrorKind::kUsage, [&] { sharding_of(config); });
+  EXPECT_NE(text.find("distributed.zero_stage 1"), std::string::npos) << text;
+  config.zero_stage = 1;
+  EXPECT_EQ(sharding_of(config).stage, 1);
 }
 
 TEST(Configs, ResolvedConfigStartsTheSameRun) {
