@@ -65,7 +65,7 @@ class LabelLogProbsFunction : public torch::autograd::Function<LabelLogProbsFunc
     const at::Tensor label = labels.index_select(0, rows);
     const auto fp32 = hidden.options().dtype(at::kFloat);
     const at::Tensor lse = at::empty({label.size(0), 1}, fp32);
-    const at::Tensor result = at::zeros({hidden.size(0)}, fp32);
+    at::Tensor result = at::zeros({hidden.size(0)}, fp32);
     const at::Tensor found = at::empty({label.size(0)}, fp32);
     for (int64_t begin = 0; begin < label.size(0); begin += chunk_rows) {
       const int64_t count = std::min(chunk_rows, label.size(0) - begin);

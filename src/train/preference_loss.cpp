@@ -40,7 +40,7 @@ namespace llama2zh {
 namespace {
 
 at::Tensor smoothed_log_sigmoid(const at::Tensor& margin, double smoothing) {
-  const at::Tensor right = -at::log_sigmoid(margin);
+  at::Tensor right = -at::log_sigmoid(margin);
   if (smoothing == 0) return right;
   return right * (1 - smoothing) - at::log_sigmoid(-margin) * smoothing;
 }
