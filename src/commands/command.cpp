@@ -79,6 +79,7 @@ const std::vector<Command>& commands() {
       {"dpo", "Tune on pairs of answers: DPO, IPO, hinge, KTO on pairs, ORPO, SimPO", run_dpo},
       {"launch", "Start pretrain, sft or dpo on several devices or hosts and watch over it",
        run_launch},
+      {"plan", "Memory that a recipe takes on 1 to 8 GPUs, from shapes alone", run_plan},
       {"plot", "Training and validation curves of runs as SVG or PNG", run_plot},
       {"bench train", "Tokens/s, share of the machine's peak and memory of training steps",
        run_bench_train},

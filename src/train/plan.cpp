@@ -1,8 +1,4 @@
-// The plan that is printed before a run. Activations per token and layer, in numbers of the
-// arithmetic's type that autograd keeps (H hidden, K key/value width, I intermediate): two norms
-// with their inputs in fp32 and outputs (2 x 3 H), q, k, v before and after rotation (2 H + 3 K),
-// attention's output (H), gate, up, silu and product (4 I); LoRA adds its inner products, which
-// are small. With checkpointing one layer of these and H a layer remain.
+// The plan that is printed before a run; train/memory_plan has the arithmetic of memory.
 #include "llama2zh/train/plan.h"
 
 #include <algorithm>
@@ -10,7 +6,6 @@
 #include <sstream>
 
 #include "llama2zh/base/text.h"
-#include "train/parameter_plan.h"
 
 namespace llama2zh {
 namespace {
@@ -45,50 +40,6 @@ int64_t StepCount::steps_in_epoch(int64_t epoch) const {
   return (loader_->batches(epoch) + accumulation_ - 1) / accumulation_;
 }
 
-int64_t trainable_parameters(const LlamaConfig& model, const RunConfig& run) {
-  int64_t count = 0;
-  for (const PlannedParameter& parameter : planned_parameters(model, run)) {
-    count += parameter.elements;
-  }
-  return count;
-}
-
-MemoryEstimate estimate_memory(const LlamaConfig& model, const RunConfig& run, int64_t trainable,
-                               int64_t bytes_per_number, bool mapped, int64_t ranks) {
-  const int64_t tokens = run.data.block_size * run.train.micro_batch_size;
-  const int64_t kv = model.num_key_value_heads * model.head_dim;
-  const int64_t fp32_in_norms = 2 * 4 * model.hidden_size;
-  const int64_t layer =
-      (7 * model.hidden_size + 3 * kv + 4 * model.intermediate_size) * bytes_per_number +
-      fp32_in_norms;
-  const int64_t kept = run.train.gradient_checkpointing
-                           ? model.num_hidden_layers * model.hidden_size * bytes_per_number + layer
-                           : model.num_hidden_layers * layer;
-  const int64_t chunk = std::min(run.train.head_chunk_rows, tokens);
-  const int64_t logits = chunk * model.vocab_size * (8 + bytes_per_number);
-  const int64_t full_matrices = run.method == "full" || !run.lora.modules_to_save.empty() ? 2 : 0;
-  const int64_t rows = std::max<int64_t>(0, model.vocab_size - run.train.first_trained_row);
-  const uint64_t moments = optimizer_bytes(planned_parameters(model, run), run.train);
-  const DistributedConfig& sharding = run.distributed;
-  const auto part = static_cast<uint64_t>(sharding.zero_stage > 0 ? ranks : 1);  // 1 / it
-  const int64_t gradients = trainable * 4 / (sharding.zero_stage == 2 ? ranks : 1);
-  MemoryEstimate estimate;
-  const int64_t frozen = model.parameter_count() - (run.method == "full" ? trainable : 0);
-  estimate.frozen = static_cast<uint64_t>(frozen * bytes_per_number);
-  // master, gradient, two moments; and the next micro-batch's gradient of the two big matrices
-  estimate.trained = static_cast<uint64_t>(trainable * 4 + gradients +
-                                           full_matrices * rows * model.hidden_size * 4);
-  if (sharding.offload_optimizer) {
-    estimate.offloaded = (moments + static_cast<uint64_t>(trainable * 8)) / part;
-  } else {
-    estimate.trained += moments / part;
-  }
-  estimate.activations = static_cast<uint64_t>(tokens * kept + logits);
-  estimate.checkpoint = moments + static_cast<uint64_t>(trainable * 4);
-  estimate.mapped = mapped;
-  return estimate;
-}
-
 std::string describe(const TrainingPlan& plan) {
   std::ostringstream out;
   out << "Plan\n"
@@ -114,8 +65,7 @@ std::string describe(const TrainingPlan& plan) {
       << " an epoch, " << plan.warmup_steps << " warmup)\n"
       << "  memory       about " << human_bytes(plan.memory.total()) << ": frozen "
       << human_bytes(plan.memory.frozen) << (plan.memory.mapped ? " (mapped)" : "") << ", trained "
-      << human_bytes(plan.memory.trained) << ", activations "
-      << human_bytes(plan.memory.activations)
+      << human_bytes(plan.memory.trained) << ", working " << human_bytes(plan.memory.working)
       << (plan.memory.offloaded > 0
               ? cat("; and ", human_bytes(plan.memory.offloaded), " of host memory")
               : "")

@@ -228,7 +228,11 @@ TrainingPlan make_plan(const RunConfig& config, const RunInputs& inputs, const B
   plan.dtype = config.model.dtype;
   plan.device = config.model.device;
   const bool mapped = inputs.device.is_cpu() && config.model.dtype == inputs.open.config.dtype;
-  plan.memory = estimate_memory(inputs.open.config, config, plan.trainable, bytes, mapped, ranks);
+  plan.memory = estimate_memory(inputs.open.config, config,
+                                {.bytes_per_number = bytes,
+                                 .gpu = !inputs.device.is_cpu(),
+                                 .mapped = mapped,
+                                 .ranks = ranks});
   return plan;
 }
 

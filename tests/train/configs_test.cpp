@@ -71,27 +71,6 @@ TEST(Configs, ThirteenBillionUnderZero2) {
   EXPECT_EQ(to_json(bind_options(plain)), to_json(bind_options(same)));
 }
 
-// The formulas of docs/distributed.md: masters, gradients and moments of T numbers on 4 ranks.
-TEST(Configs, MemoryThatStagesOfZeroSave) {
-  RunConfig run;
-  run.method = "full";
-  LlamaConfig model;
-  model.vocab_size = 1000;
-  model.num_hidden_layers = 2;
-  const auto trained = static_cast<uint64_t>(trainable_parameters(model, run));
-  const auto memory = [&](int64_t stage, bool offload) {
-    run.distributed.zero_stage = stage;
-    run.distributed.offload_optimizer = offload;
-    return estimate_memory(model, run, static_cast<int64_t>(trained), 4, false, 4);
-  };
-  const uint64_t whole = memory(0, false).trained;
-  EXPECT_EQ(whole - memory(1, false).trained, 6 * trained);
-  EXPECT_EQ(whole - memory(2, false).trained, 9 * trained);
-  EXPECT_EQ(whole - memory(2, true).trained, 11 * trained);
-  EXPECT_EQ(memory(2, true).offloaded, 4 * trained);
-  EXPECT_EQ(memory(2, true).checkpoint, memory(0, false).checkpoint);
-}
-
 TEST(Configs, OffloadWithoutStagesIsRefused) {
   DistributedConfig config;
   config.offload_optimizer = true;

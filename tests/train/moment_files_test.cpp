@@ -21,7 +21,7 @@ HeldMoment part(int64_t begin, int64_t count, int64_t whole) {
   return {"exp_avg.w", at::arange(begin, begin + count).to(at::kFloat), begin, whole};
 }
 
-class MomentFile : public testing::Test {
+class MomentFile : public ::testing::Test {
  protected:
   MomentFile() { write_safetensors(folder_ / kStateTensorsFile, {{"random.cpu", at::zeros({1})}}); }
   std::string error_of(const HeldMoment& wanted) {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "llama2zh/data/loader.h"
-#include "llama2zh/model/llama_config.h"
+#include "llama2zh/train/memory_plan.h"
 #include "llama2zh/train/run_config.h"
 
 namespace llama2zh {
@@ -23,17 +23,6 @@ class StepCount {
   const BatchLoader* loader_;
   int64_t accumulation_;
   int64_t total_ = 0;
-};
-
-// Bytes that a run needs, estimated from shapes before anything is loaded.
-struct MemoryEstimate {
-  uint64_t frozen = 0;       // base weights in the arithmetic's type
-  uint64_t trained = 0;      // fp32 masters, gradients, two moments, as far as a rank holds them
-  uint64_t offloaded = 0;    // moments and what their update needs, in host memory; not in total()
-  uint64_t activations = 0;  // one micro-batch, incl. the head's chunk of logits
-  uint64_t checkpoint = 0;   // on disk, and in host memory while it is written in the background
-  bool mapped = false;       // frozen weights are the file itself, shared between processes
-  uint64_t total() const { return frozen + trained + activations; }
 };
 
 // A source of a mixture.
@@ -60,11 +49,6 @@ struct TrainingPlan {
   int64_t tokens_per_step() const { return block_size * micro_batch_size * accumulation * ranks; }
 };
 
-// Parameters that LoRA (or method full) trains in a model of this shape.
-int64_t trainable_parameters(const LlamaConfig& model, const RunConfig& run);
-// Of one rank of `ranks`.
-MemoryEstimate estimate_memory(const LlamaConfig& model, const RunConfig& run, int64_t trainable,
-                               int64_t bytes_per_number, bool mapped, int64_t ranks = 1);
 // Several lines, for people.
 std::string describe(const TrainingPlan& plan);
 
