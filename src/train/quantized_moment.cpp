@@ -38,7 +38,7 @@ at::Tensor in_blocks(const at::Tensor& values) {
 // third of a whole training step.
 at::Tensor nearest_codes(const at::Tensor& values, const at::Tensor& middles) {
   if (!values.is_cpu()) return at::bucketize(values, middles, /*out_int32=*/true);
-  const at::Tensor codes = at::empty(values.sizes(), values.options().dtype(at::kByte));
+  at::Tensor codes = at::empty(values.sizes(), values.options().dtype(at::kByte));
   const float* value = values.const_data_ptr<float>();
   const float* middle = middles.const_data_ptr<float>();
   auto* code = codes.mutable_data_ptr<uint8_t>();
