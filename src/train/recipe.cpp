@@ -248,6 +248,17 @@ std::unique_ptr<ProcessGroup> meet_other_ranks(const RunConfig& config,
   return std::make_unique<ProcessGroup>(environment, device, rank_timeout(config));
 }
 
+constexpr const char* kWhetherToBegin = "whether to begin, or to stop before the first step";
+
+// For a rank that a signal stopped before it met the others, who wait for it.
+void tell_others_of_stop(const RunConfig& config, const RankEnvironment& environment,
+                         at::Device device) {
+  if (config.plan_only) return;
+  if (const auto group = meet_other_ranks(config, environment, device)) {
+    group->any(true, kWhetherToBegin);
+  }
+}
+
 // What has to be the same on all ranks before the weights are loaded.
 std::string described_run(const TrainingState& state, const std::optional<fs::path>& checkpoint) {
   ordered_json config = state.config;
@@ -268,6 +279,7 @@ TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator&
   const Sharding sharding = sharding_of(config.distributed);
   RunInputs inputs = open_inputs(config, kind);
   if (inputs.data.stopped) {
+    tell_others_of_stop(config, environment, inputs.device);
     log_info("stopped while the data were prepared");
     return TrainOutcome::kStopped;
   }
@@ -302,6 +314,10 @@ TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator&
 
   const std::unique_ptr<ProcessGroup> group = meet_other_ranks(config, environment, inputs.device);
   if (group) {
+    if (group->any(false, kWhetherToBegin)) {
+      log_info("stopped: another rank was, while its data were prepared");
+      return TrainOutcome::kStopped;
+    }
     check_same_on_all_ranks(*group, described_run(state, checkpoint),
                             "the options, data or checkpoint");
   }

@@ -80,7 +80,7 @@ Trainer::Trainer(TrainerParts parts, const TrainerConfig& config)
     : parts_(std::move(parts)),
       config_(config),
       steps_(*parts_.loader, config, parts_.group == nullptr ? 1 : parts_.group->size()),
-      batches_(*parts_.loader, parts_.prefetch),
+      batches_(*parts_.loader, parts_.prefetch, parts_.group == nullptr ? 1 : parts_.group->size()),
       runner_(*parts_.model, config, steps_.total(), parts_.group, parts_.loss, parts_.sharding),
       cost_(*parts_.model),
       state_(parts_.state),
@@ -143,8 +143,7 @@ std::vector<PackedBatch> Trainer::next_batches() {
   const int64_t in_step = config_.gradient_accumulation_steps * ranks;
   for (int64_t i = 0; i < in_step && state_.batch_index < in_epoch; ++i, ++state_.batch_index) {
     if (i % ranks != rank) continue;
-    batches.push_back(ranks == 1 ? batches_.get(state_.epoch, state_.batch_index)
-                                 : parts_.loader->batch(state_.epoch, state_.batch_index));
+    batches.push_back(batches_.get(state_.epoch, state_.batch_index));
     if (parts_.loss != nullptr) parts_.loss->prepare(batches.back());
   }
   if (state_.batch_index == in_epoch) {
