@@ -1,11 +1,37 @@
+// /proc/self/maps: "begin-end perms offset device inode path", see proc(5); inode 0 is no file.
 // Lines of /proc/self/status: VmRSS (now), VmHWM (peak), RssFile (mapped files), in KiB. Writing 5
 // to /proc/self/clear_refs sets VmHWM back to VmRSS. See proc(5).
 #include "llama2zh/base/memory.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <fstream>
+#include <sstream>
 #include <string>
 
 namespace llama2zh {
+namespace {
+
+struct Mapping {
+  uintptr_t begin = 0, end = 0;
+  bool read_only_file = false;
+};
+
+Mapping parse_mapping(const std::string& line) {
+  std::istringstream fields(line);
+  std::string permissions, offset, device;
+  char dash = 0;
+  uint64_t inode = 0;
+  Mapping mapping;
+  fields >> std::hex >> mapping.begin >> dash >> mapping.end >> permissions >> offset >> device >>
+      std::dec >> inode;
+  mapping.read_only_file = fields && inode != 0 && permissions.starts_with("r-");
+  return mapping;
+}
+
+}  // namespace
 
 ProcessMemory process_memory() {
   ProcessMemory memory;
@@ -26,6 +52,19 @@ ProcessMemory process_memory() {
 bool reset_peak_memory() {
   std::ofstream refs("/proc/self/clear_refs");
   return static_cast<bool>(refs << "5" << std::flush);
+}
+
+void release_file_pages(const void* begin, uint64_t bytes) {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto first = reinterpret_cast<uintptr_t>(begin);
+  const uintptr_t from = (first + page - 1) / page * page, to = (first + bytes) / page * page;
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    const Mapping mapping = parse_mapping(line);
+    const uintptr_t low = std::max(from, mapping.begin), high = std::min(to, mapping.end);
+    if (!mapping.read_only_file || low >= high) continue;
+    ::madvise(reinterpret_cast<void*>(low), high - low, MADV_DONTNEED);
+  }
 }
 
 }  // namespace llama2zh

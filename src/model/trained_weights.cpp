@@ -10,6 +10,7 @@
 
 #include "full_weights.h"
 #include "llama2zh/base/error.h"
+#include "llama2zh/base/memory.h"
 #include "llama2zh/base/text.h"
 
 namespace llama2zh {
@@ -106,7 +107,9 @@ void train_full_weight(Llama& model, const std::string& name, const at::Tensor& 
   const bool tied = model.config.tie_word_embeddings;
   if (tied && (model.embed_tokens.requires_grad() || model.embed_tokens_rows.defined())) return;
   if (first_row == 0) {
-    set_full_weight(model, name, fp32_master(source, model.device()));
+    const at::Tensor master = fp32_master(source, model.device());
+    release_file_pages(source.const_data_ptr(), source.nbytes());  // the master stands in for them
+    set_full_weight(model, name, master);
     return;
   }
   check_first_row(model, first_row);

@@ -17,4 +17,8 @@ ProcessMemory process_memory();
 // (/proc/self/clear_refs); the peak stays that of the whole process then.
 bool reset_peak_memory();
 
+// Takes the whole pages of a mapped file in [begin, begin + bytes) out of this process; they come
+// back from the file when they are read again. Memory that is not a read-only file's is left alone.
+void release_file_pages(const void* begin, uint64_t bytes);
+
 }  // namespace llama2zh
