@@ -64,7 +64,9 @@ if ours[0]["what"] == "sft":
     (us,) = ours
     for peer in (line for line in lines if line["what"] == "hf_sft"):
         kind = "packed" if peer["packed"] else "padded"
-        print(f"rows/s: ours {us['rows_s']:.3f}, peer {kind} {peer['rows_s']:.3f}, ratio {us['rows_s'] / peer['rows_s']:.2f}")
+        # The two see other rows of the file; tokens that are no padding compare them whatever their lengths.
+        print(f"tokens/s without padding: ours {us['tok_s_micro']:.1f}, peer {kind} {peer['real_tok_s']:.1f}, ratio {us['tok_s_micro'] / peer['real_tok_s']:.2f}")
+        print(f"rows/s: ours {us['rows_s']:.3f}, peer {kind} {peer['rows_s']:.3f}")
 else:
     for us, peer in zip(ours, (line for line in lines if line["what"] == "hf_train")):
         name = "with activation checkpointing" if us["checkpointing"] else "plain"

@@ -83,6 +83,11 @@ std::string human_bytes(uint64_t bytes) {
   return text;
 }
 
+double rounded(double value, int decimals) {
+  const double scale = std::pow(10.0, std::abs(decimals));  // exact, unlike 0.1
+  return decimals < 0 ? std::round(value / scale) * scale : std::round(value * scale) / scale;
+}
+
 std::string human_duration(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0 || seconds > 1e15) return "?";
   const auto total = static_cast<long long>(std::llround(seconds));

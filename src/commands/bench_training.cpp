@@ -18,8 +18,7 @@ namespace {
 // Four digits are more than a measurement is good for.
 double measured(double value) {
   if (value == 0 || !std::isfinite(value)) return 0;
-  const double unit = std::pow(10, std::floor(std::log10(std::abs(value))) - 3);
-  return unit >= 1 ? std::round(value) : std::round(value / unit) * unit;
+  return rounded(value, std::max(0, 3 - static_cast<int>(std::floor(std::log10(std::abs(value))))));
 }
 
 std::string number_text(const ordered_json& value) {

@@ -14,8 +14,6 @@
 namespace llama2zh {
 namespace {
 
-double rounded(double value, double unit) { return std::round(value / unit) * unit; }
-
 ordered_json number(double value) {
   return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr);
 }
@@ -59,20 +57,20 @@ void TrainLog::write(const LogRecord& record) {
                        {"learning_rate", record.learning_rate},
                        {"lr", record.learning_rate},
                        {"epoch", record.epoch},
-                       {"percentage", rounded(100 * share, 0.01)},
+                       {"percentage", rounded(100 * share, 2)},
                        {"tokens", record.tokens},
                        {"supervised_tokens", record.supervised},
-                       {"tokens_per_second", rounded(record.tokens_per_second, 0.1)},
-                       {"throughput", rounded(record.throughput, 0.01)},
+                       {"tokens_per_second", rounded(record.tokens_per_second, 1)},
+                       {"throughput", rounded(record.throughput, 2)},
                        {"total_tokens", record.total_tokens},
                        {"memory", record.memory.allocated},
-                       {"data_wait", rounded(record.data_wait, 1e-5)},
+                       {"data_wait", rounded(record.data_wait, 5)},
                        {"elapsed_time", human_duration(record.elapsed)},
                        {"remaining_time", human_duration(record.remaining)}};
-  if (record.mfu > 0) line["mfu"] = rounded(record.mfu, 0.0001);
+  if (record.mfu > 0) line["mfu"] = rounded(record.mfu, 4);
   if (record.memory.peak_reserved > 0) {
-    line["vram_allocated"] = rounded(gibibytes(record.memory.peak_allocated), 0.01);
-    line["vram_reserved"] = rounded(gibibytes(record.memory.peak_reserved), 0.01);
+    line["vram_allocated"] = rounded(gibibytes(record.memory.peak_allocated), 2);
+    line["vram_reserved"] = rounded(gibibytes(record.memory.peak_reserved), 2);
   }
   if (record.skipped > 0) line["skipped_steps"] = record.skipped;
   if (record.nonfinite > 0) line["nonfinite_steps"] = record.nonfinite;
@@ -101,7 +99,7 @@ void TrainLog::write(const EvalResult& result, int64_t step, int64_t total_steps
                        {"eval_set", result.name},
                        {"eval_loss", number(result.loss)},
                        {"eval_tokens", result.tokens},
-                       {"eval_runtime", rounded(result.seconds, 0.001)}};
+                       {"eval_runtime", rounded(result.seconds, 3)}};
   if (result.metrics.empty()) line["eval_perplexity"] = number(result.perplexity());
   for (const auto& [name, value] : result.metrics) line["eval_" + name] = number(value);
   if (result.bits_per_character) {

@@ -42,6 +42,13 @@ TEST(Text, Numbers) {
   EXPECT_EQ(human_duration(std::numeric_limits<double>::infinity()), "?");
 }
 
+TEST(Text, RoundedPrintsShort) {
+  EXPECT_EQ(rounded(282.43, 1), 282.4);
+  EXPECT_EQ(rounded(76.0999, 2), 76.1);
+  EXPECT_EQ(rounded(-1.25e-5, 5), -1e-5);
+  EXPECT_EQ(rounded(1234, -2), 1200);
+}
+
 TEST(Text, NearestFindsSlipsOnly) {
   const std::vector<std::string> keys{"rank", "alpha", "dropout", "learning_rate", "lr"};
   EXPECT_EQ(nearest("rnak", keys), "rank");

@@ -24,6 +24,9 @@ std::string_view trim(std::string_view text);
 std::string with_thousands(int64_t n);
 // 1536 -> "1.5 KiB".
 std::string human_bytes(uint64_t bytes);
+// The double nearest to `value` with so many decimals (negative: rounded to tens, hundreds): prints
+// short.
+double rounded(double value, int decimals);
 // 3725.0 -> "1:02:05".
 std::string human_duration(double seconds);
 
