@@ -101,13 +101,7 @@ class QuantizedLinear : public torch::autograd::Function<QuantizedLinear> {
     ctx->save_for_backward({matrix.codes, matrix.scales, matrix.zeros});
     ctx->saved_data["shape"] =
         std::vector<int64_t>{matrix.out, matrix.in, matrix.bits, matrix.group_size};
-    at::Tensor y = at::empty({x.size(0), matrix.out}, x.options());
-    for_decoded(matrix, x.scalar_type(),
-                [&](int64_t begin, int64_t count, const at::Tensor& block) {
-                  at::Tensor part = y.narrow(1, begin, count);
-                  at::mm_out(part, x, block.t());
-                });
-    return y;
+    return dequantized_product(x, matrix);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
@@ -188,6 +182,16 @@ at::Tensor dequantize(const QuantizedMatrix& matrix, int64_t begin, int64_t coun
   return result;
 }
 
+at::Tensor dequantized_product(const at::Tensor& x, const QuantizedMatrix& matrix) {
+  check_input(x, matrix);
+  at::Tensor y = at::empty({x.size(0), matrix.out}, x.options());
+  for_decoded(matrix, x.scalar_type(), [&](int64_t begin, int64_t count, const at::Tensor& block) {
+    at::Tensor part = y.narrow(1, begin, count);
+    at::mm_out(part, x, block.t());
+  });
+  return y;
+}
+
 at::Tensor quantized_input_grad(const at::Tensor& y_grad, const QuantizedMatrix& matrix) {
   at::Tensor x_grad = at::zeros({y_grad.size(0), matrix.in}, y_grad.options().dtype(at::kFloat));
   for_decoded(matrix, y_grad.scalar_type(),
@@ -203,7 +207,6 @@ at::Tensor quantized_linear(const at::Tensor& x, const QuantizedMatrix& matrix,
   shape.back() = matrix.out;
   const at::Tensor rows = x.reshape({-1, x.size(-1)});
   if (at::GradMode::is_enabled() && x.requires_grad()) {
-    check_input(rows, matrix);
     return QuantizedLinear::apply(rows, matrix).view(shape);
   }
   return quantized_product(rows, matrix, activations).view(shape);

@@ -75,7 +75,9 @@ at::Tensor quantized_product(const at::Tensor& x, const QuantizedMatrix& matrix,
 // itself is exact in both, and no dequantized copy of it outlives a call.
 at::Tensor quantized_linear(const at::Tensor& x, const QuantizedMatrix& matrix,
                             Activations activations);
-// The gradient y_grad W [n, in] of its input. y_grad [n, out].
+// That product of x [n, in] with the weight as it is, without autograd, and the gradient
+// y_grad W [n, in] of its input. y_grad [n, out].
+at::Tensor dequantized_product(const at::Tensor& x, const QuantizedMatrix& matrix);
 at::Tensor quantized_input_grad(const at::Tensor& y_grad, const QuantizedMatrix& matrix);
 
 }  // namespace llama2zh
