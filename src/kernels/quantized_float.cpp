@@ -75,22 +75,28 @@ void float_tile(const PackedWeight& weight, const float* x, int64_t row, int64_t
   }
 }
 
+// Rows in eights and fours, block by block; single ones over kSide blocks, which are chains enough
+// to hide an addition's latency.
+template <int kBits, int kBlocks>
+void float_rows(const PackedWeight& weight, const float* x, int64_t rows, int64_t block,
+                const ProductOutput& y) {
+  int64_t row = 0;
+  for (; row + 8 <= rows; row += 8) {
+    for (int b = 0; b < kBlocks; ++b) float_tile<kBits, 8, 1>(weight, x, row, block + b, y);
+  }
+  for (; row + 4 <= rows; row += 4) {
+    for (int b = 0; b < kBlocks; ++b) float_tile<kBits, 4, 1>(weight, x, row, block + b, y);
+  }
+  for (; row < rows; ++row) float_tile<kBits, 1, kBlocks>(weight, x, row, block, y);
+}
+
 template <int kBits>
 void float_blocks(const PackedWeight& weight, const float* x, int64_t rows, int64_t first,
                   int64_t last, const ProductOutput& y) {
-  constexpr int kSide = 4;  // blocks for one row: enough chains to hide an addition's latency
+  constexpr int kSide = 4;
   int64_t block = first;
-  if (rows == 1) {
-    for (; block + kSide <= last; block += kSide) {
-      float_tile<kBits, 1, kSide>(weight, x, 0, block, y);
-    }
-  }
-  for (; block < last; ++block) {
-    int64_t row = 0;
-    for (; row + 8 <= rows; row += 8) float_tile<kBits, 8, 1>(weight, x, row, block, y);
-    for (; row + 4 <= rows; row += 4) float_tile<kBits, 4, 1>(weight, x, row, block, y);
-    for (; row < rows; ++row) float_tile<kBits, 1, 1>(weight, x, row, block, y);
-  }
+  for (; block + kSide <= last; block += kSide) float_rows<kBits, kSide>(weight, x, rows, block, y);
+  for (; block < last; ++block) float_rows<kBits, 1>(weight, x, rows, block, y);
 }
 
 }  // namespace
