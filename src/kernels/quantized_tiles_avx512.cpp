@@ -130,9 +130,11 @@ void all_rows(const PackedWeight& weight, const Int8Activations& x, int64_t bloc
 template <int kBits>
 void all_blocks(const PackedWeight& weight, const Int8Activations& x, int64_t first, int64_t last,
                 const ProductOutput& y) {
+  // Eight rows of two blocks in nibbles are more than the registers hold (measured: 10 % slower).
+  const bool pairs = kBits == 8 || x.rows < 8;
   int64_t block = first;
-  for (; block + 2 <= last; block += 2) all_rows<kBits, 2>(weight, x, block, y);
-  if (block < last) all_rows<kBits, 1>(weight, x, block, y);
+  for (; pairs && block + 2 <= last; block += 2) all_rows<kBits, 2>(weight, x, block, y);
+  for (; block < last; ++block) all_rows<kBits, 1>(weight, x, block, y);
 }
 
 }  // namespace
