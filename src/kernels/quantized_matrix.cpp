@@ -22,7 +22,7 @@ constexpr int64_t kColumns = kBlockColumns;
 
 int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
 
-void expect(const at::Tensor& tensor, at::ScalarType type, std::vector<int64_t> shape,
+void expect(const at::Tensor& tensor, at::ScalarType type, const std::vector<int64_t>& shape,
             std::string_view where, std::string_view name) {
   if (!tensor.defined()) fail_data(where, cat(name, " are missing"));
   if (tensor.scalar_type() != type || tensor.sizes() != at::IntArrayRef(shape) ||
