@@ -114,7 +114,7 @@ at::Tensor product_input_grad(const at::Tensor& y_grad, const at::Tensor& weight
 
 at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight) {
   if (!wants_gradient(x, weight)) {
-    const at::Tensor y = product_for_inference(x, weight);
+    at::Tensor y = product_for_inference(x, weight);
     if (y.defined()) return y;
   }
   if (x.scalar_type() == weight.scalar_type()) return at::linear(x, weight);
