@@ -85,6 +85,8 @@ const std::vector<Command>& commands() {
        run_bench_train},
       {"bench sft", "Rows/s of fine-tuning steps on real dialogues, packed or padded",
        run_bench_sft},
+      {"bench kernels", "GFLOP/s and GB/s of products with bfloat16, int8 and int4 weights",
+       run_bench_kernels},
       {"merge", "Base + adapters -> a plain model folder", run_merge},
       {"convert", "Between Hugging Face, Meta and llama2.c layouts", run_convert},
       {"generate", "Answer one prompt", run_generate},

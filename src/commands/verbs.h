@@ -22,6 +22,7 @@ int run_chat(const std::vector<std::string>& args);
 int run_evaluate_perplexity(const std::vector<std::string>& args);
 int run_inspect(const std::vector<std::string>& args);
 int run_config(const std::vector<std::string>& args);
+int run_bench_kernels(const std::vector<std::string>& args);
 int run_bench_train(const std::vector<std::string>& args);
 int run_bench_sft(const std::vector<std::string>& args);
 int run_plan(const std::vector<std::string>& args);

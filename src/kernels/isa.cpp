@@ -34,6 +34,8 @@ Isa chosen_isa() {
 
 }  // namespace
 
+bool has_isa(Isa isa) { return isa <= best_isa(); }
+
 Isa kernel_isa() {
   static const Isa isa = chosen_isa();
   return isa;

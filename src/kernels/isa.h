@@ -8,6 +8,8 @@ namespace llama2zh {
 // variable LLAMA2ZH_ISA names (portable, avx2, avx512) where the processor has that too.
 enum class Isa { kPortable, kAvx2, kAvx512 };
 Isa kernel_isa();
+// Whether this processor has it.
+bool has_isa(Isa isa);
 
 // Runs `body()`, everything in it inlined and compiled for the instruction set that kernel_isa()
 // says. The body must not call what is not inline.

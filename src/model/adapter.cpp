@@ -82,7 +82,7 @@ void check_second_adapter(const std::string& name, const Lora& first, const Lora
              "merge the first one into the base model, then use the second on the result");
 }
 
-Lora placed_lora(const LoraPair& pair, const at::Tensor& weight, const Llama& model, bool train) {
+Lora placed_lora(const LoraPair& pair, const Linear& linear, const Llama& model, bool train) {
   const auto place = [&](const at::Tensor& tensor) {
     return train ? fp32_master(tensor, model.device())
                  : tensor.to(model.device(), model.compute_dtype());
@@ -90,13 +90,13 @@ Lora placed_lora(const LoraPair& pair, const at::Tensor& weight, const Llama& mo
   Lora lora{place(pair.a), place(pair.b), pair.scaling};
   if (!pair.magnitude.defined()) return lora;
   lora.magnitude = fp32_master(pair.magnitude, model.device());
-  lora.base_squares = row_squares(weight);
+  lora.base_squares = row_squares(linear);
   if (train) return lora;
   lora.magnitude = lora.magnitude.detach();
   Lora exact = lora;  // not rounded to the compute type
   exact.a = pair.a.to(model.device());
   exact.b = pair.b.to(model.device());
-  lora.weight_norm = dora_weight_norm(weight, exact);
+  lora.weight_norm = dora_weight_norm(linear, exact);
   return lora;
 }
 
@@ -144,7 +144,7 @@ void apply_adapter(Llama& model, const PeftAdapter& adapter, bool train, const T
     const auto found = adapter.lora.find(name);
     if (found == adapter.lora.end()) return;
     if (linear.lora) check_second_adapter(name, *linear.lora, found->second, train);
-    Lora lora = placed_lora(found->second, linear.weight, model, train);
+    Lora lora = placed_lora(found->second, linear, model, train);
     lora.dropout = train ? adapter.config.dropout : 0;
     linear.lora = linear.lora ? stack(*linear.lora, lora) : lora;
   });

@@ -130,8 +130,8 @@ at::Tensor Llama::embed(const at::Tensor& ids) const {
 
 at::Tensor Llama::logits(const at::Tensor& hidden) const {
   const at::Tensor input = hidden.to(product_type(hidden));
+  if (!lm_head_rows.defined()) return lm_head.base_product(input).to(at::kFloat);
   const at::Tensor& weight = lm_head.weight;
-  if (!lm_head_rows.defined()) return linear_product(input, weight).to(at::kFloat);
   const at::Tensor frozen = weight.narrow(0, 0, weight.size(0) - lm_head_rows.size(0));
   return at::cat({linear_product(input, frozen), linear_product(input, lm_head_rows)}, -1)
       .to(at::kFloat);

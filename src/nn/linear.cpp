@@ -17,52 +17,86 @@
 #include "nn/lora_product.h"
 
 namespace llama2zh {
+namespace {
 
-at::Tensor row_squares(const at::Tensor& weight) {
-  constexpr int64_t kRowsAtOnce = 256;  // only these exist in fp32
+constexpr int64_t kFp32Rows = 256;  // only these exist in fp32
+
+// rows_of(begin, count) are the weight's in fp32.
+template <typename Rows>
+at::Tensor squares_of_rows(int64_t out, const at::TensorOptions& options, const Rows& rows_of) {
   const at::NoGradGuard no_grad;
-  at::Tensor result = at::empty({weight.size(0)}, weight.options().dtype(at::kFloat));
-  for (int64_t begin = 0; begin < weight.size(0); begin += kRowsAtOnce) {
-    const int64_t rows = std::min(kRowsAtOnce, weight.size(0) - begin);
-    const at::Tensor block = weight.narrow(0, begin, rows).to(at::kFloat);
-    result.narrow(0, begin, rows).copy_(block.square().sum(1));
+  at::Tensor result = at::empty({out}, options.dtype(at::kFloat));
+  for (int64_t begin = 0; begin < out; begin += kFp32Rows) {
+    const int64_t rows = std::min(kFp32Rows, out - begin);
+    result.narrow(0, begin, rows).copy_(rows_of(begin, rows).square().sum(1));
   }
   return result;
 }
 
+// cross: A W^T [r, out]
+at::Tensor norm_of_update(const at::Tensor& cross, const at::Tensor& a, const Lora& lora) {
+  const at::Tensor b = lora.b.to(at::kFloat);
+  const at::Tensor update = b.mm(a.mm(a.t()));  // [out, r]
+  const at::Tensor both = (cross.t() * 2 + update * lora.scaling).mul_(b).sum(1);
+  return (lora.base_squares + both * lora.scaling).clamp_min_(0).sqrt_();
+}
+
+}  // namespace
+
+at::Tensor row_squares(const at::Tensor& weight) {
+  return squares_of_rows(weight.size(0), weight.options(), [&](int64_t begin, int64_t rows) {
+    return weight.narrow(0, begin, rows).to(at::kFloat);
+  });
+}
+
+at::Tensor row_squares(const Linear& linear) {
+  if (!linear.quantized) return row_squares(linear.weight);
+  const QuantizedMatrix& matrix = *linear.quantized;
+  return squares_of_rows(matrix.out, matrix.codes.options(), [&](int64_t begin, int64_t rows) {
+    return dequantize(matrix, begin, rows, at::kFloat);
+  });
+}
+
 at::Tensor dora_weight_norm(const at::Tensor& weight, const Lora& lora) {
   const at::NoGradGuard no_grad;
-  const at::Tensor a = lora.a.to(at::kFloat), b = lora.b.to(at::kFloat);
-  const at::Tensor cross = linear_product(a, weight).t();  // [out, r]
-  const at::Tensor update = b.mm(a.mm(a.t()));             // [out, r]
-  const at::Tensor both = (cross * 2 + update * lora.scaling).mul_(b).sum(1);
-  return (lora.base_squares + both * lora.scaling).clamp_min_(0).sqrt_();
+  const at::Tensor a = lora.a.to(at::kFloat);
+  return norm_of_update(linear_product(a, weight), a, lora);
+}
+
+at::Tensor dora_weight_norm(const Linear& linear, const Lora& lora) {
+  if (!linear.quantized) return dora_weight_norm(linear.weight, lora);
+  const at::NoGradGuard no_grad;
+  const at::Tensor a = lora.a.to(at::kFloat);
+  return norm_of_update(dequantized_product(a, *linear.quantized), a, lora);
+}
+
+at::Tensor Linear::base_product(const at::Tensor& x) const {
+  return quantized ? quantized_linear(x, *quantized, activations) : linear_product(x, weight);
 }
 
 at::Tensor Linear::forward(const at::Tensor& x, bool training) const {
   const at::Tensor input = x.to(product_type(x));
   const bool dora = lora && lora->magnitude.defined();
-  if (lora && !dora && input.is_cpu() && !weight.requires_grad()) {
+  if (lora && !dora && input.is_cpu() && (quantized || !weight.requires_grad())) {
     std::vector<int64_t> shape = x.sizes().vec();
-    shape.back() = weight.size(0);
-    return lora_product(input.reshape({-1, input.size(-1)}), weight, *lora,
-                        training ? lora->dropout : 0)
+    shape.back() = out_features();
+    return lora_product(input.reshape({-1, input.size(-1)}), *this, training ? lora->dropout : 0)
         .view(shape)
         .to(x.scalar_type());
   }
-  const at::Tensor base = linear_product(input, weight);
+  const at::Tensor base = base_product(input);
   if (!lora) return base.to(x.scalar_type());
   const bool drops = training && lora->dropout > 0;
   const at::Tensor branch = drops ? at::dropout(input, lora->dropout, /*train=*/true) : input;
   const at::ScalarType type = input.scalar_type();
   const at::Tensor low = at::linear(branch, lora->a.to(type)) * lora->scaling;
-  const at::Tensor onto = dora && drops ? linear_product(branch, weight) : base;
+  const at::Tensor onto = dora && drops ? base_product(branch) : base;
   at::Tensor y =
       at::addmm(onto.view({-1, base.size(-1)}), low.view({-1, low.size(-1)}), lora->b.to(type).t())
           .view(base.sizes());
   if (dora) {
     const at::Tensor& fixed = lora->weight_norm;
-    const at::Tensor norm = fixed.defined() ? fixed : dora_weight_norm(weight, *lora);
+    const at::Tensor norm = fixed.defined() ? fixed : dora_weight_norm(*this, *lora);
     y = y * (lora->magnitude / norm).to(type);
     if (drops) y = base + y - onto;
   }

@@ -6,6 +6,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
+#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "llama2zh/kernels/dropout.h"
@@ -17,15 +18,21 @@ namespace {
 class LoraProductFunction : public torch::autograd::Function<LoraProductFunction> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& input,
-                            const at::Tensor& weight, const at::Tensor& a, const at::Tensor& b,
-                            double scaling, double p) {
+                            const at::Tensor& a, const at::Tensor& b, const Linear& linear,
+                            bool trains, double p) {
+    const double scaling = linear.lora->scaling;
     const at::Tensor x = input.contiguous();
     const at::ScalarType type = x.scalar_type();
     const HashedDropout dropout = p > 0 ? HashedDropout::draw(p) : HashedDropout(0, 0);
     const at::Tensor low = at::linear(p > 0 ? dropout.apply(x) : x, a.to(type)).mul_(scaling);
-    at::Tensor y = linear_product(x, weight);
+    at::Tensor y = linear.quantized && trains ? dequantized_product(x, *linear.quantized)
+                                              : linear.base_product(x);
     y.addmm_(low, b.to(type).t());
-    ctx->save_for_backward({x, weight, a, b, low});
+    const QuantizedMatrix matrix = linear.quantized ? *linear.quantized : QuantizedMatrix{};
+    ctx->save_for_backward(
+        {x, linear.weight, a, b, low, matrix.codes, matrix.scales, matrix.zeros});
+    ctx->saved_data["shape"] =
+        std::vector<int64_t>{matrix.out, matrix.in, matrix.bits, matrix.group_size};
     ctx->saved_data["scaling"] = scaling;
     ctx->saved_data["p"] = p;
     ctx->saved_data["seed"] = static_cast<int64_t>(dropout.seed());
@@ -46,22 +53,32 @@ class LoraProductFunction : public torch::autograd::Function<LoraProductFunction
     const at::Tensor da = at::mm(u.t(), p > 0 ? dropout.apply(x) : x).to(a.scalar_type());
     at::Tensor dx;
     if (ctx->needs_input_grad(0)) {
-      dx = product_input_grad(t, weight);
+      dx = saved[5].defined() ? quantized_input_grad(t, saved_matrix(ctx, saved))
+                              : product_input_grad(t, weight);
       if (p > 0) {
         dropout.add_to(dx, at::mm(u, a.to(type)));
       } else {
         dx.addmm_(u, a.to(type));
       }
     }
-    return {dx, at::Tensor(), da, db, at::Tensor(), at::Tensor()};
+    return {dx, da, db, at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+
+ private:
+  static QuantizedMatrix saved_matrix(torch::autograd::AutogradContext* ctx,
+                                      const torch::autograd::variable_list& saved) {
+    const std::vector<int64_t> shape = ctx->saved_data["shape"].toIntVector();
+    return {shape[0], shape[1], static_cast<int>(shape[2]), shape[3], saved[5], saved[6], saved[7]};
   }
 };
 
 }  // namespace
 
-at::Tensor lora_product(const at::Tensor& x, const at::Tensor& weight, const Lora& lora,
-                        double dropout) {
-  return LoraProductFunction::apply(x, weight, lora.a, lora.b, lora.scaling, dropout);
+at::Tensor lora_product(const at::Tensor& x, const Linear& linear, double dropout) {
+  const at::Tensor &a = linear.lora->a, &b = linear.lora->b;
+  const bool trains =
+      at::GradMode::is_enabled() && (x.requires_grad() || a.requires_grad() || b.requires_grad());
+  return LoraProductFunction::apply(x, a, b, linear, trains, dropout);
 }
 
 }  // namespace llama2zh

@@ -6,10 +6,10 @@
 
 namespace llama2zh {
 
-// x W^T + scaling (dropout(x) A^T) B^T for x [n, in] on a CPU and a frozen W, as one autograd
+// x W^T + scaling (dropout(x) A^T) B^T for x [n, in] on a CPU and a frozen W (dense or quantized),
+// as one autograd
 // function: the update is added in place, and of the branch only x, the narrow product and the
 // dropout's seed are kept. dropout 0: none.
-at::Tensor lora_product(const at::Tensor& x, const at::Tensor& weight, const Lora& lora,
-                        double dropout);
+at::Tensor lora_product(const at::Tensor& x, const Linear& linear, double dropout);
 
 }  // namespace llama2zh

@@ -164,5 +164,62 @@ TEST(Dora, DropoutReachesTheWholeChange) {
   EXPECT_LT(max_difference(y, expected), 1e-4);
 }
 
+Linear quantized_linear_layer(int bits, int64_t group_size, bool dora) {
+  Linear linear;
+  linear.quantized =
+      std::make_shared<QuantizedMatrix>(quantize_rows(at::randn({40, 70}), bits, group_size));
+  linear.lora =
+      Lora{at::randn({3, 70}).requires_grad_(true), at::randn({40, 3}).requires_grad_(true),
+           /*scaling=*/1.5};
+  if (dora) {
+    linear.lora->base_squares = row_squares(linear);
+    linear.lora->magnitude = at::rand({40}).add_(0.5).requires_grad_(true);
+  }
+  return linear;
+}
+
+// The same layer over the dequantized weight.
+Linear dense_twin(const Linear& linear) {
+  Linear twin;
+  twin.weight = dequantize(*linear.quantized);
+  twin.lora = linear.lora;
+  for (at::Tensor* tensor : {&twin.lora->a, &twin.lora->b, &twin.lora->magnitude}) {
+    if (tensor->defined()) *tensor = tensor->detach().clone().requires_grad_(true);
+  }
+  return twin;
+}
+
+TEST(QuantizedLinear, TrainsAnAdapterOverTheExactWeight) {
+  for (const bool dora : {false, true}) {
+    for (const int64_t group_size : {32, -1}) {
+      const Linear linear = quantized_linear_layer(4, group_size, dora), twin = dense_twin(linear);
+      EXPECT_EQ(linear.in_features(), 70);
+      EXPECT_EQ(linear.out_features(), 40);
+      const at::Tensor x = at::randn({5, 70}).requires_grad_(true);
+      const at::Tensor x2 = x.detach().clone().requires_grad_(true), y_grad = at::randn({5, 40});
+      const at::Tensor y = linear.forward(x, true), expected = twin.forward(x2, true);
+      EXPECT_LT(max_difference(y, expected), 1e-4);
+      y.backward(y_grad);
+      expected.backward(y_grad);
+      EXPECT_LT(max_difference(x.grad(), x2.grad()), 1e-4);
+      EXPECT_LT(max_difference(linear.lora->a.grad(), twin.lora->a.grad()), 1e-3);
+      EXPECT_LT(max_difference(linear.lora->b.grad(), twin.lora->b.grad()), 1e-3);
+    }
+  }
+}
+
+TEST(QuantizedLinear, AnswersWithTheProductItsActivationsName) {
+  Linear linear = quantized_linear_layer(8, 32, false);
+  linear.lora.reset();
+  const at::Tensor x = at::randn({2, 3, 70}),
+                   exact = at::matmul(x, dequantize(*linear.quantized).t());
+  for (const Activations kind : {Activations::kInt8, Activations::kFloat}) {
+    linear.activations = kind;
+    const at::Tensor y = linear.forward(x, false);
+    EXPECT_TRUE(y.view({6, 40}).equal(quantized_product(x.view({6, 70}), *linear.quantized, kind)));
+    EXPECT_LT(max_difference(y, exact), kind == Activations::kFloat ? 1e-4 : 0.5);
+  }
+}
+
 }  // namespace
 }  // namespace llama2zh

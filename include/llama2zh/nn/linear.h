@@ -3,7 +3,10 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
+
+#include "llama2zh/kernels/quantized_matrix.h"
 
 namespace llama2zh {
 
@@ -33,12 +36,21 @@ at::Tensor dora_weight_norm(const at::Tensor& weight, const Lora& lora);
 // cast to x's type when they differ. x [..., in] -> [..., out] in x's type.
 class Linear {
  public:
-  at::Tensor weight;  // [out, in]
+  at::Tensor weight;  // [out, in]; undefined where `quantized` stands in for it
+  // A frozen weight in 8 or 4 bits. Where a gradient is wanted (LoRA on top, or x's own) products
+  // take it exactly, dequantized a few rows at a time; else as `activations` says.
+  std::shared_ptr<const QuantizedMatrix> quantized;
+  Activations activations = Activations::kInt8;
   std::optional<Lora> lora;
 
   at::Tensor forward(const at::Tensor& x, bool training) const;
-  int64_t in_features() const { return weight.size(1); }
-  int64_t out_features() const { return weight.size(0); }
+  at::Tensor base_product(const at::Tensor& x) const;  // x W^T alone
+  int64_t in_features() const { return quantized ? quantized->in : weight.size(1); }
+  int64_t out_features() const { return quantized ? quantized->out : weight.size(0); }
 };
+
+// row_squares() and dora_weight_norm() of a Linear's weight, whichever it has.
+at::Tensor row_squares(const Linear& linear);
+at::Tensor dora_weight_norm(const Linear& linear, const Lora& lora);
 
 }  // namespace llama2zh

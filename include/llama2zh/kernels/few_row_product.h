@@ -1,0 +1,37 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace llama2zh {
+
+// y = x W^T for a few rows x [n, in] in bfloat16 or fp32 on a CPU and a frozen weight [out, in] in
+// bfloat16 (or fp32 under fp32 rows), read as it lies in memory or in a mapped file -> [n, out] in
+// x's type; no autograd. Sums are formed in fp32. The bits of a row of y depend on that row of x
+// alone: not on n, nor on the number of threads. At the limit of memory for one row, of the
+// arithmetic from some sixteen on.
+at::Tensor few_row_product(const at::Tensor& x, const at::Tensor& weight);
+
+// Whether these tensors' types and places are such.
+bool has_few_row_product(const at::Tensor& x, const at::Tensor& weight);
+
+// Up to how many rows it is faster than libtorch's product here.
+int64_t few_rows(const at::Tensor& x);
+
+// While one lives, products of this thread that need no gradient take few_row_product() for any
+// number of rows (a weight in another type is cast first), so that a row's result is the same alone
+// and in any batch.
+class InvariantProducts {
+ public:
+  InvariantProducts();
+  ~InvariantProducts();
+  InvariantProducts(const InvariantProducts&) = delete;
+  InvariantProducts& operator=(const InvariantProducts&) = delete;
+  static bool active();
+
+ private:
+  bool before_;
+};
+
+}  // namespace llama2zh

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string_view>
+
+namespace llama2zh {
+
+// A frozen weight [out, in] in 8 or 4 bits: w = scale * (code - zero), with one scale (and zero) for
+// `group_size` neighbours in a row, or for a whole row. The layout is the kernels' own and the same
+// for every instruction set, so that a file of it is mapped and used as it is:
+//   codes   uint8, blocks of 16 output columns. 8 bits: [out/16][in/4][16][4]; 4 bits:
+//           [out/16][in/8][16][4], the low nibbles k to k+3, the high ones k+4 to k+7.
+//   scales  [out/16, groups, 16]; fp16 by groups, fp32 where a row has one.
+//   zeros   uint8 as scales; undefined: symmetric, 128 or 8 everywhere.
+// `out` is padded to sixteen and `in` to whole groups (128 where a row has one scale) with zero
+// weights.
+struct QuantizedMatrix {
+  int64_t out = 0, in = 0;
+  int bits = 8;             // 8 | 4
+  int64_t group_size = 32;  // 32 | 64 | 128, or `in` with one scale a row
+  at::Tensor codes, scales, zeros;
+
+  bool per_row() const;         // one scale a row
+  int64_t groups() const;       // scales a row
+  int64_t blocks() const;       // of 16 columns
+  int64_t padded_in() const;    // what a row of codes holds
+  int64_t block_bytes() const;  // of codes
+  uint64_t bytes() const;       // of all three tensors
+  // Shapes and types are as above and CPU memory; kData with `where` in front otherwise. Costs
+  // nothing: no element is read.
+  void check(std::string_view where) const;
+};
+
+// Codes, scales and zeros in the order of the matrix.
+struct QuantizedRows {
+  at::Tensor codes;   // [out, in] uint8, below 2^bits
+  at::Tensor scales;  // [out, groups]: fp16; fp32 with one scale a row
+  at::Tensor zeros;   // [out, groups] uint8; undefined: symmetric
+};
+
+// Into and out of the kernels' layout. group_size -1: one scale a row. kData where shapes, types or
+// bits do not fit together.
+QuantizedMatrix pack(const QuantizedRows& rows, int bits, int64_t group_size);
+QuantizedRows unpack(const QuantizedMatrix& matrix);
+
+// Rows [begin, begin + count) of the weight in fp32 or bfloat16; all of them in fp32.
+at::Tensor dequantize(const QuantizedMatrix& matrix, int64_t begin, int64_t count,
+                      at::ScalarType type);
+at::Tensor dequantize(const QuantizedMatrix& matrix);
+
+// Symmetric, to the nearest: scale = max |w| / (2^(bits-1) - 1) over a group or row, as stored (fp16
+// scales are rounded first), code = round(w / scale) + 2^(bits-1). A group of zeros has scale 0.
+// weight [out, in] of any float type; group_size -1: one scale a row.
+QuantizedMatrix quantize_rows(const at::Tensor& weight, int bits, int64_t group_size);
+
+// What a product does with its input:
+enum class Activations {
+  // Rounded to 8 bits, symmetric, with one scale for each group of a row (128 neighbours where the
+  // weight has one scale a row); integer products, groups added up in fp32 in order of k. The same
+  // bits on every instruction set.
+  kInt8,
+  // Taken as fp32, and the weights decoded to fp32; added up in order of k.
+  kFloat,
+};
+
+// y = x W^T for x [n, in] in bfloat16 or fp32 on a CPU -> [n, out] in x's type; no autograd. The bits
+// of a row of y depend on that row of x alone: not on n, nor on the number of threads.
+at::Tensor quantized_product(const at::Tensor& x, const QuantizedMatrix& matrix,
+                             Activations activations);
+
+// As above for x [..., in], and differentiable with respect to x. Where a gradient is wanted, forward
+// and backward multiply by rows of the weight dequantized to x's type a few at a time: the weight
+// itself is exact in both, and no dequantized copy of it outlives a call.
+at::Tensor quantized_linear(const at::Tensor& x, const QuantizedMatrix& matrix,
+                            Activations activations);
+// That product of x [n, in] with the weight as it is, without autograd, and the gradient
+// y_grad W [n, in] of its input. y_grad [n, out].
+at::Tensor dequantized_product(const at::Tensor& x, const QuantizedMatrix& matrix);
+at::Tensor quantized_input_grad(const at::Tensor& y_grad, const QuantizedMatrix& matrix);
+
+}  // namespace llama2zh

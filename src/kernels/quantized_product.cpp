@@ -1,0 +1,215 @@
+// Products with quantized weights: activations are prepared once for all columns, then threads take
+// runs of column blocks. With a gradient wanted the weight is dequantized a few rows at a time, for
+// libtorch's product.
+#include "kernels/quantized_product.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+
+#include "kernels/quantized_activations.h"
+#include "kernels/quantized_float.h"
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/text.h"
+#include "llama2zh/kernels/quantized_matrix.h"
+
+namespace llama2zh {
+namespace {
+
+constexpr int64_t kProductsAtOnce = 128 * 1024;    // multiply-adds worth a thread
+constexpr int64_t kDecodedElements = 1024 * 1024;  // dequantized at a time, for backward
+
+ProductOutput output_of(at::Tensor& y) {
+  return {y.data_ptr(), y.scalar_type() == at::kBFloat16, y.size(1)};
+}
+
+void check_input(const at::Tensor& x, const QuantizedMatrix& matrix) {
+  matrix.check("quantized_product");
+  const bool type = x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
+  if (!x.is_cpu() || !type || x.dim() != 2 || x.size(1) != matrix.in) {
+    fail_data("quantized_product",
+              cat("x is ", c10::toString(x.scalar_type()), " of ", x.dim(), " dimensions, ",
+                  x.dim() > 0 ? x.size(-1) : 0, " wide; expected [n, ", matrix.in,
+                  "] in fp32 or bfloat16 in host memory"));
+  }
+}
+
+// step(first block, last block) on the threads.
+template <typename Step>
+void share_blocks(const QuantizedMatrix& matrix, int64_t rows, const Step& step) {
+  const int64_t of_block = kBlockColumns * matrix.padded_in() * rows;
+  at::parallel_for(0, matrix.blocks(), std::max<int64_t>(1, kProductsAtOnce / of_block), step);
+}
+
+at::Tensor padded_floats(const at::Tensor& x, int64_t width) {
+  if (x.scalar_type() == at::kFloat && x.size(1) == width) return x;
+  const auto options = x.options().dtype(at::kFloat);
+  at::Tensor result = x.size(1) == width ? at::empty({x.size(0), width}, options)
+                                         : at::zeros({x.size(0), width}, options);
+  result.narrow(1, 0, x.size(1)).copy_(x);
+  return result;
+}
+
+template <typename T>
+void decode_rows(const PackedWeight& weight, int64_t begin, int64_t end, int64_t in, T* out) {
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t block = row / kBlockColumns, column = row % kBlockColumns;
+    const uint8_t* codes = weight.codes + block * weight.block_bytes + 4 * column;
+    T* to = out + (row - begin) * in;
+    for (int64_t g = 0; g < weight.groups; ++g) {
+      const int64_t at =
+          kBlockColumns * (weight.row_scales ? block : block * weight.groups + g) + column;
+      const float scale =
+          weight.row_scales ? weight.row_scales[at] : static_cast<float>(weight.group_scales[at]);
+      const int zero = weight.zeros ? weight.zeros[at] : weight.middle();
+      const int64_t last = std::min(in, (g + 1) * weight.group);
+      for (int64_t k = g * weight.group; k < last; ++k) {
+        int code;
+        if (weight.bits == 8) {
+          code = codes[16 * (k & ~int64_t{3}) + (k & 3)];
+        } else {
+          const int both = codes[8 * (k & ~int64_t{7}) + (k & 3)];
+          code = (k & 4) != 0 ? both >> 4 : both & 15;
+        }
+        to[k] = static_cast<T>(static_cast<float>(code - zero) * scale);
+      }
+    }
+  }
+}
+
+// Calls step(first row, rows, block in `type`) for all of the weight.
+template <typename Step>
+void for_decoded(const QuantizedMatrix& matrix, at::ScalarType type, const Step& step) {
+  const int64_t at_once = std::max<int64_t>(64, kDecodedElements / matrix.in);
+  for (int64_t begin = 0; begin < matrix.out; begin += at_once) {
+    const int64_t count = std::min(at_once, matrix.out - begin);
+    step(begin, count, dequantize(matrix, begin, count, type));
+  }
+}
+
+class QuantizedLinear : public torch::autograd::Function<QuantizedLinear> {
+ public:
+  // x [n, in]
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
+                            const QuantizedMatrix& matrix) {
+    ctx->save_for_backward({matrix.codes, matrix.scales, matrix.zeros});
+    ctx->saved_data["shape"] =
+        std::vector<int64_t>{matrix.out, matrix.in, matrix.bits, matrix.group_size};
+    return dequantized_product(x, matrix);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 const torch::autograd::variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const std::vector<int64_t> shape = ctx->saved_data["shape"].toIntVector();
+    const QuantizedMatrix matrix{shape[0], shape[1], static_cast<int>(shape[2]), shape[3], saved[0],
+                                 saved[1], saved[2]};
+    return {quantized_input_grad(grads[0], matrix), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+PackedWeight packed_weight(const QuantizedMatrix& matrix) {
+  PackedWeight weight{};
+  weight.codes = matrix.codes.const_data_ptr<uint8_t>();
+  if (matrix.per_row()) {
+    weight.row_scales = matrix.scales.const_data_ptr<float>();
+  } else {
+    weight.group_scales = matrix.scales.const_data_ptr<c10::Half>();
+  }
+  if (matrix.zeros.defined()) weight.zeros = matrix.zeros.const_data_ptr<uint8_t>();
+  weight.out = matrix.out;
+  weight.group = matrix.per_row() ? kRowGroup : matrix.group_size;
+  weight.groups = matrix.padded_in() / weight.group;
+  weight.block_bytes = matrix.block_bytes();
+  weight.bits = matrix.bits;
+  return weight;
+}
+
+at::Tensor quantized_product_with(const at::Tensor& x, const QuantizedMatrix& matrix,
+                                  Int8Product product) {
+  check_input(x, matrix);
+  const at::Tensor in = x.contiguous();
+  const PackedWeight weight = packed_weight(matrix);
+  at::Tensor y = at::empty({in.size(0), matrix.out}, in.options());
+  if (y.numel() == 0) return y;
+  Int8Activations rows{};
+  const at::Tensor buffer = quantize_activations(in, weight, rows);
+  const ProductOutput out = output_of(y);
+  share_blocks(matrix, in.size(0),
+               [&](int64_t first, int64_t last) { product(weight, rows, first, last, out); });
+  return y;
+}
+
+at::Tensor quantized_product(const at::Tensor& x, const QuantizedMatrix& matrix,
+                             Activations activations) {
+  if (activations == Activations::kInt8) {
+    return quantized_product_with(x, matrix, int8_product_for(kernel_isa()));
+  }
+  check_input(x, matrix);
+  const PackedWeight weight = packed_weight(matrix);
+  const at::Tensor in = padded_floats(x.contiguous(), weight.padded_in());
+  at::Tensor y = at::empty({x.size(0), matrix.out}, x.options());
+  if (y.numel() == 0) return y;
+  const ProductOutput out = output_of(y);
+  const auto* rows = in.const_data_ptr<float>();
+  share_blocks(matrix, x.size(0), [&](int64_t first, int64_t last) {
+    float_product(weight, rows, x.size(0), first, last, out);
+  });
+  return y;
+}
+
+at::Tensor dequantize(const QuantizedMatrix& matrix, int64_t begin, int64_t count,
+                      at::ScalarType type) {
+  const PackedWeight weight = packed_weight(matrix);
+  at::Tensor result = at::empty({count, matrix.in}, at::device(at::kCPU).dtype(type));
+  at::parallel_for(0, count, 16, [&](int64_t first, int64_t last) {
+    if (type == at::kFloat) {
+      decode_rows(weight, begin + first, begin + last, matrix.in,
+                  result.data_ptr<float>() + first * matrix.in);
+    } else {
+      decode_rows(weight, begin + first, begin + last, matrix.in,
+                  result.data_ptr<c10::BFloat16>() + first * matrix.in);
+    }
+  });
+  return result;
+}
+
+at::Tensor dequantized_product(const at::Tensor& x, const QuantizedMatrix& matrix) {
+  check_input(x, matrix);
+  at::Tensor y = at::empty({x.size(0), matrix.out}, x.options());
+  for_decoded(matrix, x.scalar_type(), [&](int64_t begin, int64_t count, const at::Tensor& block) {
+    at::Tensor part = y.narrow(1, begin, count);
+    at::mm_out(part, x, block.t());
+  });
+  return y;
+}
+
+at::Tensor quantized_input_grad(const at::Tensor& y_grad, const QuantizedMatrix& matrix) {
+  at::Tensor x_grad = at::zeros({y_grad.size(0), matrix.in}, y_grad.options().dtype(at::kFloat));
+  for_decoded(matrix, y_grad.scalar_type(),
+              [&](int64_t begin, int64_t count, const at::Tensor& block) {
+                x_grad.add_(at::mm(y_grad.narrow(1, begin, count), block));
+              });
+  return x_grad.to(y_grad.scalar_type());
+}
+
+at::Tensor quantized_linear(const at::Tensor& x, const QuantizedMatrix& matrix,
+                            Activations activations) {
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = matrix.out;
+  const at::Tensor rows = x.reshape({-1, x.size(-1)});
+  if (at::GradMode::is_enabled() && x.requires_grad()) {
+    return QuantizedLinear::apply(rows, matrix).view(shape);
+  }
+  return quantized_product(rows, matrix, activations).view(shape);
+}
+
+}  // namespace llama2zh

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
+
+#include <cstdint>
+
+#include "kernels/isa.h"
+
+// The inner loops of products with a QuantizedMatrix, one for each instruction set, over plain
+// pointers. What they share about the layout is in quantized_matrix.h.
+namespace llama2zh {
+
+constexpr int64_t kBlockColumns = 16;
+constexpr int64_t kRowGroup = 128;  // of activations, where a row of the weight has one scale
+
+// A QuantizedMatrix as the inner loops see it.
+struct PackedWeight {
+  const uint8_t* codes;
+  const c10::Half* group_scales;  // null: one scale a row
+  const float* row_scales;        // null: group_scales
+  const uint8_t* zeros;           // null: symmetric
+  int64_t out, group, groups;     // groups of codes, also where a row has one scale
+  int64_t block_bytes;
+  int bits;
+
+  int middle() const { return 1 << (bits - 1); }
+  int64_t padded_in() const { return group * groups; }
+};
+
+// Rows of activations in 8 bits: x = scale * code.
+struct Int8Activations {
+  const int8_t* codes;     // [rows, padded_in]
+  const float* scales;     // [rows, groups]
+  const int32_t* offsets;  // [rows, groups]: -sum of a group's codes, times middle() if symmetric
+  int64_t rows;
+};
+
+// [rows, out] in fp32 or bfloat16.
+struct ProductOutput {
+  void* y;
+  bool bfloat16;
+  int64_t out;
+};
+
+// Columns of blocks [first, last) for all rows.
+using Int8Product = void (*)(const PackedWeight& weight, const Int8Activations& x,
+                             int64_t first_block, int64_t last_block, const ProductOutput& y);
+
+void int8_product_portable(const PackedWeight& weight, const Int8Activations& x,
+                           int64_t first_block, int64_t last_block, const ProductOutput& y);
+void int8_product_avx2(const PackedWeight& weight, const Int8Activations& x, int64_t first_block,
+                       int64_t last_block, const ProductOutput& y);
+void int8_product_avx512(const PackedWeight& weight, const Int8Activations& x, int64_t first_block,
+                         int64_t last_block, const ProductOutput& y);
+
+// The one for this instruction set: for AVX-512 without VNNI that of AVX2.
+Int8Product int8_product_for(Isa isa);
+
+// Sixteen results of one row and block; those past `out` are dropped.
+void store_block(const float* sums, int64_t row, int64_t block, const ProductOutput& y);
+
+}  // namespace llama2zh
