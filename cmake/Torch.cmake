@@ -19,6 +19,17 @@ foreach(dir IN LISTS LLAMA2ZH_NVIDIA_LIBS)
   target_link_options(llama2zh_torch INTERFACE "LINKER:-rpath,${dir}" "LINKER:-rpath-link,${dir}")
 endforeach()
 target_link_libraries(llama2zh_torch INTERFACE torch_cpu c10)
+# Without OpenMP at::parallel_for, a template, runs on one thread in our code and says nothing. The runtime has to be the one that libtorch has: a second would
+# bring threads of its own.
+file(GLOB LLAMA2ZH_TORCH_OPENMP ${TORCH_ROOT}/lib/libgomp*.so*)
+if(LLAMA2ZH_TORCH_OPENMP)
+  list(GET LLAMA2ZH_TORCH_OPENMP 0 LLAMA2ZH_OPENMP_LIBRARY)
+else()
+  find_package(OpenMP REQUIRED)
+  set(LLAMA2ZH_OPENMP_LIBRARY OpenMP::OpenMP_CXX)
+endif()
+target_compile_options(llama2zh_torch INTERFACE -fopenmp)
+target_link_libraries(llama2zh_torch INTERFACE ${LLAMA2ZH_OPENMP_LIBRARY})
 if(LLAMA2ZH_CUDA)
   # Nothing of ours calls these by name: the dispatcher finds their kernels once they are loaded. Objects are the same in both builds.
   target_link_libraries(llama2zh_torch INTERFACE "-Wl,--no-as-needed" torch_cuda c10_cuda torch "-Wl,--as-needed")
