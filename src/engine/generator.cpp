@@ -72,15 +72,16 @@ GenerationResult Generator::generate(std::span<const TokenId> prompt, const Samp
   request.continues = continues;
   Listener listener{&on_text};
   bool told = false;  // in this step
+  listener.tell({});
   const RequestId id = engine_.submit(std::move(request), [&](const RequestEvent& event) {
     listener.take(event);
     told = true;
   });
   while (!listener.ended) {
+    if (listener.refused) engine_.cancel(id);
     told = false;
     engine_.step();
     if (!told) listener.tell({});  // a chunk of the prompt
-    if (listener.refused && !listener.ended) engine_.cancel(id);
   }
   return result_of(listener);
 }

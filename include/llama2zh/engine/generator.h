@@ -24,8 +24,8 @@ struct GenerationResult {
 };
 
 // Called with each new piece of text as soon as it can't change (whole UTF-8 characters, nothing
-// that may become a stop text), and with an empty text after each chunk of the prompt and each
-// token that releases nothing, so that cancelling never waits. Return false to cancel. All texts
+// that may become a stop text), and with an empty text before and after each chunk of the prompt and
+// after each token that releases nothing, so that cancelling never waits. Return false to cancel. All texts
 // joined are GenerationResult::text.
 using OnText = std::function<bool(std::string_view text)>;
 
