@@ -79,8 +79,8 @@ std::string settings_of(const OptionTable& table) {
   ordered_json values;
   for (const OptionEntry& entry : table) {
     static const std::vector<std::string> kOthers = {
-        "input", "output", "overwrite", "json", "max_running", "max_step_tokens",
-        "kv_cache_gib", "prefix_cache"};
+        "input",       "output",          "overwrite",    "json",
+        "max_running", "max_step_tokens", "kv_cache_gib", "prefix_cache"};
     if (std::find(kOthers.begin(), kOthers.end(), entry.key) == kOthers.end())
       values[entry.key] = entry.get();
   }

@@ -29,8 +29,7 @@ bool RowsOutput::take_over(const std::string& first_line) {
                "give the same again, or --overwrite to begin anew");
   }
   size_t end = header + 1;  // a last line without its end was cut off
-  for (size_t next = text.find('\n', end); next != std::string::npos;
-       next = text.find('\n', end)) {
+  for (size_t next = text.find('\n', end); next != std::string::npos; next = text.find('\n', end)) {
     ++next_;
     end = next + 1;
   }

@@ -18,8 +18,8 @@ at::ScalarType kv_type(const EngineConfig& config, const Llama& model) {
 int64_t kv_blocks(const EngineConfig& config, const Llama& model) {
   if (config.max_step_tokens < config.max_running + kBlockTokens) {
     fail_usage("max_step_tokens",
-               cat(config.max_step_tokens, " leave no room for prompts beside ",
-                   config.max_running, " running sequences"),
+               cat(config.max_step_tokens, " leave no room for prompts beside ", config.max_running,
+                   " running sequences"),
                cat("give at least ", config.max_running + kBlockTokens));
   }
   const int64_t block =

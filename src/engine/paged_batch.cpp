@@ -61,8 +61,7 @@ int64_t PageStore::block_bytes() const {
 }
 
 void make_room(BlockTable& table, int64_t tokens, BlockPool& pool, PageStore& store) {
-  const auto end =
-      static_cast<size_t>((table.length + tokens + kBlockTokens - 1) / kBlockTokens);
+  const auto end = static_cast<size_t>((table.length + tokens + kBlockTokens - 1) / kBlockTokens);
   const auto first = static_cast<size_t>(table.length / kBlockTokens);
   const auto take = [&] {
     const BlockId block = pool.allocate();

@@ -34,10 +34,10 @@ void check_prompt(std::span<const TokenId> prompt, const LlamaConfig& config, in
   }
   for (size_t i = 0; i < prompt.size(); ++i) {
     if (prompt[i] >= 0 && prompt[i] < config.vocab_size) continue;
-    fail_data("prompt",
-              cat("token ", i, " is ", prompt[i], ", but the model has ids 0 to ",
-                  config.vocab_size - 1),
-              "use the tokenizer that belongs to the model");
+    fail_data(
+        "prompt",
+        cat("token ", i, " is ", prompt[i], ", but the model has ids 0 to ", config.vocab_size - 1),
+        "use the tokenizer that belongs to the model");
   }
 }
 

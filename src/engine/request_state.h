@@ -49,7 +49,7 @@ struct RequestState {
   std::vector<std::unique_ptr<Sequence>> sequences;
   RequestResult result;
   Clock::time_point submitted = Clock::now();
-  bool cancelled = false;
+  bool unheard = false;  // its listener threw; it is told of the end only
 
   const Tokenizer* tokenizer;
   // Sequences that are still to come.

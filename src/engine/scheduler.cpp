@@ -43,8 +43,8 @@ void Scheduler::fork(const Sequence& from, Sequence& to) {
   insert_in_order(running_, &to);
 }
 
-std::vector<Planned> Scheduler::plan_step() {
-  Step step{{}, config_.max_step_tokens};
+std::vector<Planned> Scheduler::plan_step(std::vector<Failure>& failed) {
+  Step step{{}, config_.max_step_tokens, &failed};
   plan_running(step, /*decoding=*/true);
   plan_running(step, /*decoding=*/false);
   plan_waiting(step);
@@ -142,7 +142,12 @@ void Scheduler::preempt(Sequence& sequence, Step& step) {
 }
 
 void Scheduler::plan(Sequence& sequence, int64_t rows, Step& step) {
-  make_room(sequence.table, rows, pool_, store_);
+  try {
+    make_room(sequence.table, rows, pool_, store_);
+  } catch (...) {
+    step.failed->push_back({&sequence, std::current_exception()});
+    return;
+  }
   step.planned.push_back({&sequence, rows});
   step.budget -= rows;
 }

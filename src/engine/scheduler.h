@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <vector>
 
 #include "engine/request_state.h"
@@ -30,8 +31,13 @@ class Scheduler {
   // `from` has its prompt computed: `to` begins with the same blocks and runs.
   void fork(const Sequence& from, Sequence& to);
 
-  // Room is made already. The furthest sequences come first, as PagedBatch wants it.
-  std::vector<Planned> plan_step();
+  // Room is made already. The furthest sequences come first, as PagedBatch wants it. `failed` gets the
+  // sequences for which there was no memory, and why; they are to be removed.
+  struct Failure {
+    Sequence* sequence;
+    std::exception_ptr error;
+  };
+  std::vector<Planned> plan_step(std::vector<Failure>& failed);
   // The step was computed: full blocks can be found from now on.
   void computed(const Planned& planned);
 
@@ -45,6 +51,7 @@ class Scheduler {
   struct Step {
     std::vector<Planned> planned;
     int64_t budget;
+    std::vector<Failure>* failed;
   };
   void plan_running(Step& step, bool decoding);
   void plan_waiting(Step& step);

@@ -124,8 +124,8 @@ KvPages make_kv_pages(int64_t count, int64_t kv_heads, int64_t head_dim, at::Sca
 void write_pages(const KvPages& pages, const at::Tensor& keys, const at::Tensor& values,
                  std::span<const PagedRows> sequences) {
   const at::ScalarType stored = pages.keys.scalar_type();
-  const bool own = keys.is_cpu() && (stored == at::kFloat || stored == at::kBFloat16 ||
-                                     stored == at::kChar);
+  const bool own =
+      keys.is_cpu() && (stored == at::kFloat || stored == at::kBFloat16 || stored == at::kChar);
   if (!own) return write_pages_by_index(pages, keys, values, sequences);
   const bool wide = stored == at::kFloat || keys.scalar_type() != at::kBFloat16;
   const at::ScalarType type = stored == at::kChar ? (wide ? at::kFloat : at::kBFloat16) : stored;
@@ -172,7 +172,8 @@ at::Tensor paged_attention_by_gather(const at::Tensor& q, const KvPages& pages,
                                        sequence.table + (length + kPageTokens - 1) / kPageTokens);
     const at::Tensor table = at::tensor(numbers).to(q.device());
     const at::Tensor k = gathered(pages.keys, pages.key_scales, true, length, dim, table, type);
-    const at::Tensor v = gathered(pages.values, pages.value_scales, false, length, dim, table, type);
+    const at::Tensor v =
+        gathered(pages.values, pages.value_scales, false, length, dim, table, type);
     std::optional<at::Tensor> mask;  // row i sees tokens 0 .. length - rows + i
     if (rows > 1 && rows < length)
       mask = at::ones({rows, length}, q.options().dtype(at::kBool)).tril(length - rows);

@@ -33,8 +33,8 @@ inline lanes::Floats load(const int8_t* p) {
 // One key-value head's pages of one sequence, from a partition's first page on.
 template <typename T>
 struct HeadPages {
-  const T *keys, *values;                   // the head's part of page 0
-  const float *key_scales, *value_scales;   // null without
+  const T *keys, *values;                          // the head's part of page 0
+  const float *key_scales, *value_scales;          // null without
   int64_t key_stride, value_stride, scale_stride;  // from page to page
   int64_t dim, padded_dim;
   const int32_t* table;
@@ -93,7 +93,8 @@ void soften(const HeadPages<T>& head, int64_t tokens, int64_t pages, float* scor
     lanes::Floats w = kPlaces < left ? e : lanes::Floats{};
     total += w;
     if (head.value_scales != nullptr) {
-      const lanes::Floats scale = lanes::load(head.value_scales + head.table[p] * head.scale_stride);
+      const lanes::Floats scale =
+          lanes::load(head.value_scales + head.table[p] * head.scale_stride);
       w = kPlaces < left ? w * scale : lanes::Floats{};
     }
     lanes::store(s, w);

@@ -119,8 +119,8 @@ class PagedAttention {
   void attend(const Item& item) const {
     Scratch& memory = scratch();
     read_queries(item, memory.queries.data());
-    auto& whole = empty_states(memory.whole.data(), queries_of(item), shape_.padded_dim,
-                               memory.whole_states);
+    auto& whole =
+        empty_states(memory.whole.data(), queries_of(item), shape_.padded_dim, memory.whole_states);
     auto& part =
         empty_states(memory.part.data(), queries_of(item), shape_.padded_dim, memory.part_states);
     for (int64_t i = 0; i < item.partitions(); ++i) {
@@ -149,8 +149,8 @@ class PagedAttention {
     for (size_t task = 0; task < tasks.size();) {
       const Item& item = *tasks[task].first;
       Scratch& own = scratch();
-      auto& whole = empty_states(own.whole.data(), queries_of(item), shape_.padded_dim,
-                                 own.whole_states);
+      auto& whole =
+          empty_states(own.whole.data(), queries_of(item), shape_.padded_dim, own.whole_states);
       for (int64_t i = 0; i < item.partitions(); ++i) join_states(whole, states[task++]);
       write_rows(item, whole);
     }

@@ -40,8 +40,9 @@ class RowVerbs : public testing::Test {
     return verb;
   }
   std::vector<std::string> rows_words(const std::vector<std::string>& more = {}) {
-    std::vector<std::string> args = {"--input",     "rows.jsonl", "--output",           "out.jsonl",
-                                     "--raw",       "--temperature", "0", "--max-new-tokens", "60"};
+    std::vector<std::string> args = {"--input", "rows.jsonl",    "--output", "out.jsonl",
+                                     "--raw",   "--temperature", "0",        "--max-new-tokens",
+                                     "60"};
     args.insert(args.end(), more.begin(), more.end());
     return words({"generate"}, args);
   }
@@ -88,13 +89,17 @@ TEST_F(RowVerbs, EachRowGetsTheAnswerThatItGetsAlone) {
 
 TEST_F(RowVerbs, DialoguesAndBadRows) {
   std::ofstream(folder_ / "rows.jsonl")
-      << R"({"messages": [{"role": "user", "content": "hi"}]})" << "\n"
-      << R"({"instruction": "say", "input": "a word"})" << "\n"
+      << R"({"messages": [{"role": "user", "content": "hi"}]})"
+      << "\n"
+      << R"({"instruction": "say", "input": "a word"})"
+      << "\n"
       << "{broken\n"
       << R"({"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "x"}]})"
       << "\n"
-      << R"({"nothing": "known"})" << "\n"
-      << R"({"prompt": "hi", "system": "be brief"})" << "\n";
+      << R"({"nothing": "known"})"
+      << "\n"
+      << R"({"prompt": "hi", "system": "be brief"})"
+      << "\n";
   const ProgramResult result = run_program(
       folder_, words({"generate"}, {"--input", "rows.jsonl", "--output", "out.jsonl", "--template",
                                     "llama2", "--temperature", "0", "--max-new-tokens", "5"}));
@@ -114,9 +119,7 @@ TEST_F(RowVerbs, GoesOnAfterAnInterruption) {
   write_rows(300);
   {
     StartedProgram first(folder_, rows_words({"--max-running", "2"}));
-    const auto begun = [&] {
-      return fs::exists(partial()) && fs::file_size(partial()) > 2000;
-    };
+    const auto begun = [&] { return fs::exists(partial()) && fs::file_size(partial()) > 2000; };
     ASSERT_TRUE(wait_until(begun)) << first.err();
     first.signal(SIGINT);
     EXPECT_EQ(first.wait(), 128 + SIGINT);
@@ -155,9 +158,9 @@ TEST_F(RowVerbs, BenchesReport) {
   EXPECT_EQ(report["input_tokens"], 100);
   EXPECT_EQ(report["output_tokens"], 30);
   EXPECT_GT(report["tok_s"], report["output_tok_s"]);
-  const ProgramResult generate =
-      run_program(folder_, words({"bench", "generate"}, {"-p", "40", "-n", "8", "-b", "1", "3",
-                                                         "--repetitions", "2", "--json"}));
+  const ProgramResult generate = run_program(
+      folder_, words({"bench", "generate"},
+                     {"-p", "40", "-n", "8", "-b", "1", "3", "--repetitions", "2", "--json"}));
   ASSERT_EQ(generate.exit_code, 0) << generate.err;
   const json results = parse_json(generate.out, "generate")["results"];
   ASSERT_EQ(results.size(), 4u);

@@ -47,8 +47,8 @@ class EngineFaults : public ::testing::Test {
 
   testing::TempFolder folder_;
   Tokenizer tokenizer_ = testing::tiny_tokenizer(folder_.path(), {"ab", "Q"});
-  std::unique_ptr<Llama> model_ = random_model(
-      testing::small_config(tokenizer_.vocab_size(), 128), 11, at::kFloat, at::kCPU);
+  std::unique_ptr<Llama> model_ =
+      random_model(testing::small_config(tokenizer_.vocab_size(), 128), 11, at::kFloat, at::kCPU);
   Engine engine_{*model_, tokenizer_, small()};
 };
 

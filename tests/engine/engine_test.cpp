@@ -105,14 +105,14 @@ EngineConfig setting(int64_t running, int64_t step_tokens, bool prefix_cache) {
   config.prefix_cache = prefix_cache;
   return config;
 }
-INSTANTIATE_TEST_SUITE_P(
-    Settings, EngineSettings,
-    ::testing::Values(Setting{"defaults", setting(32, 512, true)},
-                      Setting{"no prefix cache", setting(32, 512, false)},
-                      Setting{"small steps", setting(8, 24, true)},
-                      Setting{"one at a time", setting(1, 64, true)},
-                      Setting{"small pool", setting(16, 40, true), true},
-                      Setting{"small pool, no prefix cache", setting(16, 512, false), true}));
+INSTANTIATE_TEST_SUITE_P(Settings, EngineSettings,
+                         ::testing::Values(Setting{"defaults", setting(32, 512, true)},
+                                           Setting{"no prefix cache", setting(32, 512, false)},
+                                           Setting{"small steps", setting(8, 24, true)},
+                                           Setting{"one at a time", setting(1, 64, true)},
+                                           Setting{"small pool", setting(16, 40, true), true},
+                                           Setting{"small pool, no prefix cache",
+                                                   setting(16, 512, false), true}));
 
 TEST_F(EngineTest, PrefixCacheSavesTheSharedBeginning) {
   std::vector<TokenId> prompt = {1};
@@ -265,8 +265,7 @@ TEST_F(EngineTest, OtherThreadsSubmitWhileItRuns) {
     for (std::thread& caller : callers) caller.join();
     for (auto& promise : ended) promise.get_future().wait();
   }
-  for (size_t i = 0; i < requests.size(); ++i)
-    EXPECT_EQ(answers[i].ids(), alone(requests[i])) << i;
+  for (size_t i = 0; i < requests.size(); ++i) EXPECT_EQ(answers[i].ids(), alone(requests[i])) << i;
 }
 
 TEST(EngineGolden, Stories260kManyTimesAtOnce) {

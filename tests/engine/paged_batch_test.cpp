@@ -89,10 +89,8 @@ TEST_F(PagedBatchTest, SharedBlocksAreCopiedBeforeTheyAreWritten) {
   const auto logits = run({{&a, left}, {&b, right}});
   EXPECT_EQ(a.blocks[0], b.blocks[0]);  // full, still shared
   EXPECT_NE(a.blocks[1], b.blocks[1]);
-  EXPECT_TRUE(
-      at::allclose(logits[0], whole(at::cat({stem, left})).narrow(0, 20, 9), 1e-4, 1e-4));
-  EXPECT_TRUE(
-      at::allclose(logits[1], whole(at::cat({stem, right})).narrow(0, 20, 9), 1e-4, 1e-4));
+  EXPECT_TRUE(at::allclose(logits[0], whole(at::cat({stem, left})).narrow(0, 20, 9), 1e-4, 1e-4));
+  EXPECT_TRUE(at::allclose(logits[1], whole(at::cat({stem, right})).narrow(0, 20, 9), 1e-4, 1e-4));
 }
 
 TEST_F(PagedBatchTest, Int8StaysNear) {

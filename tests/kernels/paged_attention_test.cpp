@@ -138,19 +138,18 @@ TEST_P(PagedAttentionShapes, EqualsPlainAttentionInAnyBatch) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Kernels, PagedAttentionShapes,
-    ::testing::Values(Shape{1, 2, 64, at::kFloat, at::kFloat},
-                      Shape{3, 2, 48, at::kFloat, at::kFloat},
-                      Shape{4, 1, 128, at::kFloat, at::kFloat},
-                      Shape{2, 2, 8, at::kFloat, at::kFloat},
-                      Shape{7, 1, 72, at::kFloat, at::kFloat},
-                      Shape{1, 2, 128, at::kBFloat16, at::kBFloat16},
-                      Shape{3, 2, 64, at::kBFloat16, at::kBFloat16},
-                      Shape{4, 2, 48, at::kBFloat16, at::kBFloat16},
-                      Shape{1, 2, 64, at::kFloat, at::kChar},
-                      Shape{3, 1, 48, at::kBFloat16, at::kChar},
-                      Shape{4, 1, 128, at::kBFloat16, at::kChar}));
+INSTANTIATE_TEST_SUITE_P(Kernels, PagedAttentionShapes,
+                         ::testing::Values(Shape{1, 2, 64, at::kFloat, at::kFloat},
+                                           Shape{3, 2, 48, at::kFloat, at::kFloat},
+                                           Shape{4, 1, 128, at::kFloat, at::kFloat},
+                                           Shape{2, 2, 8, at::kFloat, at::kFloat},
+                                           Shape{7, 1, 72, at::kFloat, at::kFloat},
+                                           Shape{1, 2, 128, at::kBFloat16, at::kBFloat16},
+                                           Shape{3, 2, 64, at::kBFloat16, at::kBFloat16},
+                                           Shape{4, 2, 48, at::kBFloat16, at::kBFloat16},
+                                           Shape{1, 2, 64, at::kFloat, at::kChar},
+                                           Shape{3, 1, 48, at::kBFloat16, at::kChar},
+                                           Shape{4, 1, 128, at::kBFloat16, at::kChar}));
 
 class PagedAttentionBits : public ::testing::TestWithParam<Shape> {};
 

@@ -52,7 +52,7 @@ class BlockPool {
  private:
   struct Block {
     int64_t holders = 0;
-    BlockKey key;  // empty: not published
+    BlockKey key;                        // empty: not published
     std::list<BlockId>::iterator place;  // in kept_, when nobody holds it but it has a key
   };
   const Block& at(BlockId block) const { return blocks_[static_cast<size_t>(block)]; }

@@ -17,7 +17,7 @@ struct EngineStats {
   int64_t blocks = 0, used_blocks = 0;
   int64_t steps = 0, preemptions = 0;
   int64_t prompt_tokens = 0, generated_tokens = 0;
-  int64_t cached_prompt_tokens = 0;  // that did not have to be computed
+  int64_t cached_prompt_tokens = 0;                 // that did not have to be computed
   int64_t finished = 0, failed = 0, cancelled = 0;  // requests
 };
 
@@ -46,7 +46,7 @@ class Engine {
   // still comes, with what there is. Nothing happens if it has ended.
   void cancel(RequestId request);
 
-  // One forward pass and what follows from it. False if there was nothing to do.
+  // One forward pass and what follows from it. False if there is nothing to do any more.
   bool step();
   // Steps until stop() is called, waiting where there is nothing to do. On the way out all requests
   // are cancelled.

@@ -19,10 +19,10 @@ struct Request {
   // The text goes on from the prompt's, "Once upon" + " a time"; else it is an answer of its own,
   // whose first space is the tokenizer's.
   bool continues = false;
-  int64_t n = 1;         // answers, each with its own draws; greedy ones are all alike
-  int64_t best_of = 0;   // answers made, of which the n with the highest mean log-probability stay
-                         // (they come all at the end); 0: n
-  int64_t priority = 0;  // higher ones go first, and may interrupt lower ones
+  int64_t n = 1;          // answers, each with its own draws; greedy ones are all alike
+  int64_t best_of = 0;    // answers made, of which the n with the highest mean log-probability stay
+                          // (they come all at the end); 0: n
+  int64_t priority = 0;   // higher ones go first, and may interrupt lower ones
   int64_t logprobs = -1;  // likeliest tokens to report beside each chosen one; -1: no logprobs
 };
 
