@@ -42,8 +42,8 @@ struct BenchGenerateOptions {
 };
 
 // Tokens/s of each repetition.
-std::vector<double> measure(const LoadedModel& loaded, const BenchGenerateOptions& options,
-                            int64_t batch, int64_t prompt_tokens, int64_t new_tokens) {
+std::vector<double> measure_rates(const LoadedModel& loaded, const BenchGenerateOptions& options,
+                                  int64_t batch, int64_t prompt_tokens, int64_t new_tokens) {
   EngineConfig config;
   config.max_running = batch;
   config.max_step_tokens = std::max(options.max_step_tokens, batch + kBlockTokens);
@@ -78,7 +78,7 @@ ordered_json row_of(const std::string& test, int64_t batch, const std::vector<do
           {"tok_s_best", rounded(percentile(rates, 1))}};
 }
 
-void print_row(const ordered_json& row) {
+void print_rates(const ordered_json& row) {
   std::printf("%-10s batch %-4lld %10.4g tokens/s +- %.2g\n",
               row["test"].get<std::string>().c_str(),
               static_cast<long long>(row["batch"].get<int64_t>()), row["tok_s"].get<double>(),
@@ -105,8 +105,8 @@ int run_bench_generate(const std::vector<std::string>& args) {
   report["results"] = ordered_json::array();
   const auto add = [&](const std::string& test, int64_t batch, int64_t prompt, int64_t answer) {
     report["results"].push_back(
-        row_of(test, batch, measure(loaded, options, batch, prompt, answer)));
-    if (!options.json_output) print_row(report["results"].back());
+        row_of(test, batch, measure_rates(loaded, options, batch, prompt, answer)));
+    if (!options.json_output) print_rates(report["results"].back());
   };
   for (const int64_t batch : options.batch) {
     for (const int64_t p : options.prompt)

@@ -40,8 +40,8 @@ int64_t varied(Random& random, int64_t length, double spread) {
   return std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(length) * factor + 0.5));
 }
 
-ordered_json measure(const LoadedModel& loaded, const ThroughputOptions& options,
-                     const EngineConfig& config, ordered_json report) {
+ordered_json measure_throughput(const LoadedModel& loaded, const ThroughputOptions& options,
+                                const EngineConfig& config, ordered_json report) {
   Engine engine(*loaded.model, *loaded.tokenizer, config);
   const int64_t vocabulary = loaded.model->config.vocab_size;
   Random random(static_cast<uint64_t>(options.seed));
@@ -97,8 +97,8 @@ int run_bench_throughput(const std::vector<std::string>& args) {
       join_tables({bind_options(inference), bind_options(options), bind_options(config)});
   if (parse_command_line(spec, table, args).help) return 0;
   const LoadedModel loaded = load_for_inference(inference.request());
-  const ordered_json report =
-      measure(loaded, options, config, bench_setting("throughput", inference.model, loaded));
+  const ordered_json report = measure_throughput(
+      loaded, options, config, bench_setting("throughput", inference.model, loaded));
   print_report(report, options.json_output);
   return 0;
 }

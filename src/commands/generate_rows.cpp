@@ -7,6 +7,7 @@
 
 #include "commands/rows_output.h"
 #include "llama2zh/base/error.h"
+#include "llama2zh/base/file.h"
 #include "llama2zh/base/hash.h"
 #include "llama2zh/base/lines.h"
 #include "llama2zh/base/log.h"
@@ -21,7 +22,7 @@ constexpr int64_t kAhead = 8;
 
 bool is_blank_line(const std::string& line) { return trim(line).empty(); }
 
-int64_t count_rows(const fs::path& input) {
+int64_t rows_in_file(const fs::path& input) {
   LineReader lines(input);
   std::string line;
   int64_t rows = 0;
@@ -43,7 +44,7 @@ class RowsRun {
       : loaded_(&loaded),
         job_(&job),
         output_(job.output, job.settings + " input " + xxh64_file(job.input), job.overwrite),
-        total_(count_rows(job.input)),
+        total_(rows_in_file(job.input)),
         lines_(job.input),
         engine_(*loaded.model, *loaded.tokenizer, job.engine),
         progress_("rows", total_, "row") {

@@ -26,11 +26,6 @@ namespace {
 
 int64_t padded(int64_t dim) { return (dim + lanes::kLanes - 1) / lanes::kLanes * lanes::kLanes; }
 
-// Where one token's head goes.
-struct Slot {
-  int64_t key, value, scale;  // offsets of its first number, and of its scale
-};
-
 template <typename T>
 void store_numbers(const T* x, int64_t dim, int64_t step, T* out, float*) {
   for (int64_t c = 0; c < dim; ++c) out[c * step] = x[c];
@@ -53,8 +48,8 @@ void store_numbers(const T* x, int64_t dim, int64_t step, int8_t* out, float* sc
 }
 
 template <typename T, typename Page>
-void store_rows(const KvPages& pages, const at::Tensor& k, const at::Tensor& v,
-                const PagedRows& sequence) {
+void store_tokens(const KvPages& pages, const at::Tensor& k, const at::Tensor& v,
+                  const PagedRows& sequence) {
   const int64_t heads = k.size(1), dim = k.size(2), wide = pages.values.size(3);
   const T *keys = k.const_data_ptr<T>(), *values = v.const_data_ptr<T>();
   Page *to_keys = pages.keys.data_ptr<Page>(), *to_values = pages.values.data_ptr<Page>();
@@ -132,13 +127,13 @@ void write_pages(const KvPages& pages, const at::Tensor& keys, const at::Tensor&
   const at::Tensor k = keys.to(type).contiguous(), v = values.to(type).contiguous();
   for (const PagedRows& sequence : sequences) {
     if (stored == at::kFloat)
-      store_rows<float, float>(pages, k, v, sequence);
+      store_tokens<float, float>(pages, k, v, sequence);
     else if (stored == at::kBFloat16)
-      store_rows<c10::BFloat16, c10::BFloat16>(pages, k, v, sequence);
+      store_tokens<c10::BFloat16, c10::BFloat16>(pages, k, v, sequence);
     else if (wide)
-      store_rows<float, int8_t>(pages, k, v, sequence);
+      store_tokens<float, int8_t>(pages, k, v, sequence);
     else
-      store_rows<c10::BFloat16, int8_t>(pages, k, v, sequence);
+      store_tokens<c10::BFloat16, int8_t>(pages, k, v, sequence);
   }
 }
 
