@@ -94,7 +94,7 @@ TEST_P(EngineSettings, AnswersTogetherAreTheAnswersAlone) {
   const EngineStats stats = engine.stats();
   EXPECT_EQ(stats.finished, 24);
   EXPECT_EQ(stats.used_blocks, 0);
-  if (GetParam().preempts) EXPECT_GT(stats.preemptions, 10);
+  EXPECT_GE(stats.preemptions, GetParam().preempts ? 10 : 0);
   EXPECT_EQ(stats.cached_prompt_tokens > 0, config.prefix_cache);
 }
 
