@@ -29,9 +29,9 @@ struct BenchGenerateOptions {
   static auto options() {
     using T = BenchGenerateOptions;
     return std::tuple(
-        option("p", &T::prompt, "Lengths of prompts; 0: none.", between(0, 1048576)),
-        option("n", &T::answer, "Lengths of answers; 0: none.", between(0, 1048576)),
-        option("b", &T::batch, "Sequences at once.", between(1, 4096)),
+        option("prompt_tokens", &T::prompt, "Lengths of prompts; 0: none.", between(0, 1048576)),
+        option("new_tokens", &T::answer, "Lengths of answers; 0: none.", between(0, 1048576)),
+        option("batch", &T::batch, "Sequences at once.", between(1, 4096)),
         option("repetitions", &T::repetitions, "Times that each is measured.", at_least(1)),
         option("max_step_tokens", &T::max_step_tokens, "Tokens in one forward pass, at most.",
                between(17, 1048576)),
@@ -94,8 +94,9 @@ int run_bench_generate(const std::vector<std::string>& args) {
   const CommandSpec spec{
       .verb = "bench generate",
       .summary = "Tokens/s of prompts (pp) and of answers (tg), as llama-bench's -p and -n.",
-      .examples = {"llama2zh bench generate --model MODEL -p 512 -n 128",
-                   "llama2zh bench generate --model MODEL -p 0 -n 64 -b 1 8 --json"},
+      .examples =
+          {"llama2zh bench generate --model MODEL --prompt-tokens 512 --new-tokens 128",
+           "llama2zh bench generate --model MODEL --prompt-tokens 0 --new-tokens 64 --batch 1 8"},
       .positional = {},
       .required = {"model"}};
   const OptionTable table = join_tables({bind_options(inference), bind_options(options)});

@@ -159,8 +159,8 @@ TEST_F(RowVerbs, BenchesReport) {
   EXPECT_EQ(report["output_tokens"], 30);
   EXPECT_GT(report["tok_s"], report["output_tok_s"]);
   const ProgramResult generate = run_program(
-      folder_, words({"bench", "generate"},
-                     {"-p", "40", "-n", "8", "-b", "1", "3", "--repetitions", "2", "--json"}));
+      folder_, words({"bench", "generate"}, {"--prompt-tokens", "40", "--new-tokens", "8",
+                                             "--batch", "1", "3", "--repetitions", "2", "--json"}));
   ASSERT_EQ(generate.exit_code, 0) << generate.err;
   const json results = parse_json(generate.out, "generate")["results"];
   ASSERT_EQ(results.size(), 4u);
