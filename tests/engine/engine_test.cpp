@@ -154,6 +154,7 @@ TEST_F(EngineTest, SeveralAnswersShareThePromptAndDrawApart) {
   Answers again;
   crowded.submit(request, again.listener());
   finish_all(crowded);
+  ASSERT_EQ(again.result.completions.size(), 4u);
   for (size_t i = 0; i < 4; ++i)
     EXPECT_EQ(again.result.completions[i].ids, answers.result.completions[i].ids) << i;
   EXPECT_GT(crowded.stats().preemptions, 0);
