@@ -52,6 +52,15 @@ CONFIGS = [
         "presence_penalty": 0.2,
         "frequency_penalty": -0.3,
     },
+    {"name": "typical", "temperature": 1.0, "typical_p": 0.6},
+    {"name": "typical_small", "temperature": 1.3, "typical_p": 0.05},
+    {"name": "typical_after_top_k", "temperature": 0.9, "top_k": 12, "typical_p": 0.8},
+    {"name": "logit_bias", "temperature": 1.0, "logit_bias": ["3=2.5", "7=-100", "60=0.25"]},
+    {"name": "bias_then_repetition", "temperature": 0.7, "logit_bias": ["28=4", "11=-3"], "repetition_penalty": 1.3},
+    # What depends on a tokenizer, as ids: "rules".
+    {"name": "bad_words", "temperature": 1.0, "rules": {"bad_words": "ends", "ends": [2]}},
+    {"name": "min_tokens", "temperature": 1.0, "min_tokens": 20, "rules": {"ends": [2, 5]}},
+    {"name": "min_tokens_reached", "temperature": 1.0, "min_tokens": 14, "rules": {"ends": [2, 5]}},
 ]
 
 
@@ -59,10 +68,21 @@ def processed(config, logits, prompt, answer):
     """The processors in the order of transformers' generate()."""
     history = torch.tensor([prompt + answer])
     scores = logits[None, :].clone()
+    rules = config.get("rules", {})
+    if config.get("logit_bias"):
+        pairs = [entry.split("=") for entry in config["logit_bias"]]
+        bias = {(int(token),): float(value) for token, value in pairs}
+        scores = lp.SequenceBiasLogitsProcessor(bias)(history, scores)
     if config.get("repetition_penalty", 1.0) != 1.0:
         scores = lp.RepetitionPenaltyLogitsProcessor(config["repetition_penalty"])(history, scores)
     counts = torch.bincount(torch.tensor(answer), minlength=VOCABULARY).to(torch.float32)
     scores = scores - config.get("presence_penalty", 0.0) * (counts > 0) - config.get("frequency_penalty", 0.0) * counts
+    if rules.get("bad_words"):
+        scores = lp.NoBadWordsLogitsProcessor(rules["bad_words"], eos_token_id=rules["ends"])(history, scores)
+    if config.get("min_tokens", 0) > 0:
+        scores = lp.MinNewTokensLengthLogitsProcessor(len(prompt), config["min_tokens"], rules["ends"], "cpu")(
+            history, scores
+        )
     temperature = config.get("temperature", 1.0)
     if temperature == 0.0:
         return scores[0]
@@ -74,6 +94,8 @@ def processed(config, logits, prompt, answer):
         scores = lp.TopPLogitsWarper(config["top_p"])(history, scores)
     if config.get("min_p", 0.0) > 0.0:
         scores = lp.MinPLogitsWarper(config["min_p"])(history, scores)
+    if config.get("typical_p", 1.0) < 1.0:
+        scores = lp.TypicalLogitsWarper(config["typical_p"])(history, scores)
     return scores[0]
 
 
@@ -86,11 +108,16 @@ def sampling_cases():
             logits = (logits / 2).round()
         prompt = torch.randint(0, VOCABULARY, (9,), generator=generator).tolist()
         answer = torch.randint(0, 12, (14,), generator=generator).tolist()
+        if config.get("rules", {}).get("bad_words") == "ends":
+            # Alone, continuing the text, and not continuing it.
+            words = [[9], [*answer[-2:], 31], [answer[-1], 32], [63, 33], [answer[-1] + 1, answer[-1], 34]]
+            config = {**config, "rules": {**config["rules"], "bad_words": words}}
         result = processed(config, logits, prompt, answer)
         cases.append(
             {
                 "name": config["name"],
-                "config": {k: v for k, v in config.items() if k not in ("name", "ties")},
+                "config": {k: v for k, v in config.items() if k not in ("name", "ties", "rules")},
+                **({"rules": config["rules"]} if "rules" in config else {}),
                 "prompt": prompt,
                 "answer": answer,
                 "logits": [float(f"{x:.9g}") for x in logits.tolist()],

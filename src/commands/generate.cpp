@@ -1,10 +1,13 @@
-// llama2zh generate: the answer to one prompt on standard output.
+// llama2zh generate: the answer to one prompt on standard output, or to each row of a file.
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "commands/generate_rows.h"
 #include "commands/inference_options.h"
+#include "commands/prompts.h"
 #include "commands/terminal.h"
 #include "commands/verbs.h"
 #include "llama2zh/base/error.h"
@@ -27,6 +30,9 @@ struct GenerateOptions {
   std::string system;
   std::string template_name;
   bool json_output = false;
+  std::string input;
+  std::string output;
+  bool overwrite = false;
   static auto options() {
     using T = GenerateOptions;
     return std::tuple(
@@ -41,14 +47,21 @@ struct GenerateOptions {
         option("template", &T::template_name,
                "Chat template; empty: the one stored with the model or adapter."),
         option("json", &T::json_output,
-               "One object {\"text\",\"ids\",\"prompt_tokens\",\"finish_reason\"}."));
+               "One object {\"text\",\"ids\",\"prompt_tokens\",\"finish_reason\"}."),
+        option("input", &T::input,
+               "Answer each row of this JSON lines file (.gz, .zst too) instead: prompt, or "
+               "messages, conversations, instruction + input, query + history."),
+        option("output", &T::output,
+               "Where the answers to input go, in its order. Begun again after an interruption it "
+               "goes on."),
+        option("overwrite", &T::overwrite, "Replace output, and begin it anew."));
   }
 };
 
 // `given`: --prompt was there; its text may well be empty.
 std::string read_prompt(const GenerateOptions& options, bool given) {
   if (given == !options.prompt_file.empty())
-    fail_usage("generate", "give either --prompt or --prompt-file");
+    fail_usage("generate", "give --prompt or --prompt-file, or --input and --output");
   if (options.prompt_file == "-" || options.prompt == "-") return read_standard_input();
   if (!options.prompt_file.empty()) {
     std::string text = read_text_file(options.prompt_file);
@@ -59,21 +72,19 @@ std::string read_prompt(const GenerateOptions& options, bool given) {
   return options.prompt;
 }
 
-std::vector<TokenId> raw_ids(const Tokenizer& tokenizer, const std::string& text) {
-  std::vector<TokenId> ids = tokenizer.encode_with_specials(text);
-  const bool has_bos = !ids.empty() && ids.front() == tokenizer.bos_id();
-  if (ids.empty() || (tokenizer.add_bos() && !has_bos)) ids.insert(ids.begin(), tokenizer.bos_id());
-  return ids;
-}
+PromptForm form_of(const GenerateOptions& options) { return {options.raw, options.system}; }
 
-std::vector<TokenId> chat_ids(const LoadedModel& loaded, const GenerateOptions& options,
-                              const std::string& model, const std::string& text) {
-  const ChatTemplate& chat_template =
-      require_template(loaded, model, ", or send the prompt without one by --raw");
-  std::vector<Message> messages;
-  if (!options.system.empty()) messages.push_back({Role::kSystem, options.system});
-  messages.push_back({Role::kUser, text});
-  return chat_template.encode_prompt(*loaded.tokenizer, messages);
+// All that decides the answers to a file of rows, beside the file.
+std::string settings_of(const OptionTable& table) {
+  ordered_json values;
+  for (const OptionEntry& entry : table) {
+    static const std::vector<std::string> kOthers = {
+        "input",       "output",          "overwrite",    "json",
+        "max_running", "max_step_tokens", "kv_cache_gib", "prefix_cache"};
+    if (std::find(kOthers.begin(), kOthers.end(), entry.key) == kOthers.end())
+      values[entry.key] = entry.get();
+  }
+  return values.dump();
 }
 
 void report(const GenerationResult& result, bool json_output, bool streamed) {
@@ -96,34 +107,11 @@ void report(const GenerationResult& result, bool json_output, bool streamed) {
   }
 }
 
-}  // namespace
-
-int run_generate(const std::vector<std::string>& args) {
-  InferenceOptions inference;
-  GenerateOptions options;
-  SamplingConfig sampling;
-  const CommandSpec spec{
-      .verb = "generate",
-      .summary = "Answers one prompt; streams to a terminal.",
-      .examples = {"llama2zh generate --model chinese-llama2-chat --prompt 什么是人工智能？",
-                   "llama2zh generate --model base --adapter out/sft --prompt-file q.txt "
-                   "--temperature 0 --json",
-                   "llama2zh generate --model base --raw --prompt 从前 --max-new-tokens 64"},
-      .positional = {},
-      .required = {"model"}};
-  const OptionTable table =
-      join_tables({bind_options(inference), bind_options(options), bind_options(sampling)});
-  const CommandLine line = parse_command_line(spec, table, args);
-  if (line.help) return 0;
-
-  const std::string text = read_prompt(options, line.provenance.at("prompt") != "default");
-  const LoadedModel loaded = load_for_inference(inference.request(options.template_name));
-  const std::vector<TokenId> prompt = options.raw
-                                          ? raw_ids(*loaded.tokenizer, text)
-                                          : chat_ids(loaded, options, inference.model, text);
+int answer_one(const LoadedModel& loaded, const GenerateOptions& options,
+               const SamplingConfig& sampling, const std::string& text) {
+  const std::vector<TokenId> prompt = prompt_of_text(loaded, form_of(options), text);
   std::vector<std::string> stops;
   if (!options.raw) stops = loaded.chat_template->stop_texts();
-
   install_stop_signals();
   const bool stream = !options.json_output && stdout_is_terminal();
   Generator generator(*loaded.model, *loaded.tokenizer);
@@ -139,6 +127,52 @@ int run_generate(const std::vector<std::string>& args) {
       /*continues=*/options.raw);
   report(result, options.json_output, stream);
   return stop_requested() ? 128 + stop_signal() : 0;
+}
+
+void check_rows_options(const GenerateOptions& options, bool prompt_given) {
+  if (options.output.empty()) fail_usage("output", "--input needs --output FILE");
+  if (prompt_given || !options.prompt_file.empty())
+    fail_usage("input", "the prompts are in the file: no --prompt beside it");
+  if (options.json_output) fail_usage("json", "rows are JSON in any case");
+}
+
+CommandSpec generate_spec() {
+  return {.verb = "generate",
+          .summary = "Answers one prompt, which streams to a terminal, or each row of a file.",
+          .examples = {"llama2zh generate --model chinese-llama2-chat --prompt 什么是人工智能？",
+                       "llama2zh generate --model base --adapter out/sft --prompt-file q.txt "
+                       "--temperature 0 --json",
+                       "llama2zh generate --model base --raw --prompt 从前 --max-new-tokens 64",
+                       "llama2zh generate --model chat --input rows.jsonl --output answers.jsonl"},
+          .positional = {},
+          .required = {"model"}};
+}
+
+}  // namespace
+
+int run_generate(const std::vector<std::string>& args) {
+  InferenceOptions inference;
+  GenerateOptions options;
+  SamplingConfig sampling;
+  EngineConfig engine;
+  const OptionTable table = join_tables({bind_options(inference), bind_options(options),
+                                         bind_options(sampling), bind_options(engine)});
+  const CommandLine line = parse_command_line(generate_spec(), table, args);
+  if (line.help) return 0;
+  const bool prompt_given = line.provenance.at("prompt") != "default";
+  const bool rows = !options.input.empty();
+  if (rows) check_rows_options(options, prompt_given);
+  if (!rows && !options.output.empty()) fail_usage("output", "it goes with --input");
+
+  const std::string text = rows ? "" : read_prompt(options, prompt_given);
+  const LoadedModel loaded = load_for_inference(inference.request(options.template_name));
+  if (!options.raw)
+    require_template(loaded, inference.model, ", or send the prompt without one by --raw");
+  if (!rows) return answer_one(loaded, options, sampling, text);
+  install_stop_signals();
+  generate_rows(loaded, {options.input, options.output, options.overwrite, form_of(options),
+                         sampling, engine, settings_of(table)});
+  return 0;
 }
 
 }  // namespace llama2zh

@@ -25,6 +25,8 @@ int run_config(const std::vector<std::string>& args);
 int run_bench_kernels(const std::vector<std::string>& args);
 int run_bench_train(const std::vector<std::string>& args);
 int run_bench_sft(const std::vector<std::string>& args);
+int run_bench_generate(const std::vector<std::string>& args);
+int run_bench_throughput(const std::vector<std::string>& args);
 int run_plan(const std::vector<std::string>& args);
 int run_plot(const std::vector<std::string>& args);
 int run_data_show(const std::vector<std::string>& args);

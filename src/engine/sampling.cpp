@@ -1,7 +1,8 @@
 // From logits to a token. The processors follow transformers 5.23 (generation/logits_process.py),
-// in the order of its generate(): RepetitionPenaltyLogitsProcessor, (presence and frequency, by
-// OpenAI's formula over the answer), TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper,
-// MinPLogitsWarper. Ties: top-k keeps every token equal to the k-th, as there; which of equal
+// in the order of its generate(): SequenceBiasLogitsProcessor (of single tokens),
+// RepetitionPenaltyLogitsProcessor, (presence and frequency, by OpenAI's formula over the answer),
+// NoBadWordsLogitsProcessor, MinNewTokensLengthLogitsProcessor, TemperatureLogitsWarper,
+// TopKLogitsWarper, TopPLogitsWarper, MinPLogitsWarper, TypicalLogitsWarper. Ties: top-k keeps every token equal to the k-th, as there; which of equal
 // tokens top-p drops depends on an unstable sort there, here the higher ids go first. Sums are in
 // double where transformers has float, so only tokens within 1e-7 of a threshold could differ.
 #include "llama2zh/engine/sampling.h"
@@ -90,6 +91,52 @@ void keep_min_p(std::span<float> logits, double min_p) {
     if (std::exp(logit - highest) < min_p) logit = kFiltered;
 }
 
+// Typical decoding (Meister et al. 2022): tokens by how far -log p is from the entropy, nearest
+// first, while those before sum up to less than `mass`; all at the distance of the last one stay.
+void keep_typical(std::span<float> logits, double mass) {
+  const double highest = *std::max_element(logits.begin(), logits.end());
+  double total = 0, entropy = 0;
+  for (const float logit : logits) total += std::exp(logit - highest);
+  const double log_total = highest + std::log(total);
+  for (const float logit : logits) {
+    if (logit != kFiltered) entropy -= (logit - log_total) * std::exp(logit - log_total);
+  }
+  std::vector<std::pair<double, size_t>> order;  // distance, token
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] != kFiltered) order.emplace_back(std::abs(log_total - logits[i] - entropy), i);
+  }
+  std::sort(order.begin(), order.end());
+  double before = 0, farthest = order.back().first;
+  for (const auto& [distance, token] : order) {
+    before += std::exp(logits[token] - log_total);
+    if (before < mass) continue;
+    farthest = distance;
+    break;
+  }
+  for (const auto& [distance, token] : order)
+    if (distance > farthest) logits[token] = kFiltered;
+}
+
+void forbid(std::span<float> logits, TokenId id) {
+  if (id >= 0 && static_cast<size_t>(id) < logits.size())
+    logits[static_cast<size_t>(id)] = kFiltered;
+}
+
+// The last token of a bad word is forbidden where prompt and answer end with the others.
+void forbid_bad_words(std::span<float> logits, const std::vector<std::vector<TokenId>>& bad_words,
+                      std::span<const TokenId> prompt, std::span<const TokenId> answer) {
+  const size_t length = prompt.size() + answer.size();
+  const auto at = [&](size_t i) {
+    return i < prompt.size() ? prompt[i] : answer[i - prompt.size()];
+  };
+  for (const std::vector<TokenId>& word : bad_words) {
+    const size_t before = word.size() - 1;
+    bool matches = before <= length;
+    for (size_t i = 0; matches && i < before; ++i) matches = at(length - before + i) == word[i];
+    if (matches) forbid(logits, word.back());
+  }
+}
+
 // Index of the highest logit, the lowest of equal ones. A model with broken weights gives NaN: a
 // draw from that would be some token without a warning, and the filters' algorithms need an order.
 size_t highest_index(std::span<const float> logits) {
@@ -110,19 +157,19 @@ size_t highest_index(std::span<const float> logits) {
 
 bool is_greedy(const SamplingConfig& config) { return config.temperature < kGreedyBelow; }
 
-bool has_penalties(const SamplingConfig& config) {
-  return config.repetition_penalty != 1 || config.presence_penalty != 0 ||
-         config.frequency_penalty != 0;
-}
-
 void process_logits(at::Tensor& logits, const SamplingConfig& config,
-                    std::span<const TokenId> prompt, std::span<const TokenId> answer) {
+                    std::span<const TokenId> prompt, std::span<const TokenId> answer,
+                    const TokenRules& rules) {
   const std::span<float> values = values_of(logits);
   highest_index(values);
+  for (const auto& [id, bias] : rules.bias) values[static_cast<size_t>(id)] += bias;
   if (config.repetition_penalty != 1)
     penalise_repetition(values, config.repetition_penalty, prompt, answer);
   if (config.presence_penalty != 0 || config.frequency_penalty != 0)
     penalise_counts(values, config, answer);
+  forbid_bad_words(values, rules.bad_words, prompt, answer);
+  if (static_cast<int64_t>(answer.size()) < config.min_tokens)
+    for (const TokenId id : rules.ends) forbid(values, id);
   if (is_greedy(config)) return;
   if (config.temperature != 1) {
     const float temperature = static_cast<float>(config.temperature);
@@ -131,6 +178,7 @@ void process_logits(at::Tensor& logits, const SamplingConfig& config,
   if (config.top_k > 0) keep_top_k(values, config.top_k);
   if (config.top_p < 1) keep_top_p(values, config.top_p);
   if (config.min_p > 0) keep_min_p(values, config.min_p);
+  if (config.typical_p < 1) keep_typical(values, config.typical_p);
 }
 
 TokenId sample(const at::Tensor& processed_logits, const SamplingConfig& config, Random& random) {

@@ -6,14 +6,12 @@
 #include "llama2zh/kernels/attention.h"
 
 #include <ATen/ops/cat.h>
-#include <ATen/ops/ones.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <c10/util/Exception.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <functional>
-#include <optional>
 
 #include "kernels/flash_tiles.h"
 #include "llama2zh/kernels/product.h"
@@ -87,23 +85,6 @@ at::Tensor packed_attention(const at::Tensor& queries, const at::Tensor& keys,
     i = end;
   }
   return (parts.size() == 1 ? parts.front() : at::cat(parts, 0)).to(queries.scalar_type());
-}
-
-at::Tensor cached_attention(const at::Tensor& queries, const at::Tensor& keys,
-                            const at::Tensor& values) {
-  const at::ScalarType type = product_type(queries);
-  const at::Tensor q = queries.to(type), k = keys.to(type), v = values.to(type);
-  const int64_t length = q.size(0), positions = k.size(0);
-  TORCH_CHECK(length <= positions, "cached_attention: more queries than positions");
-  std::optional<at::Tensor> mask;  // row i sees positions 0 .. positions - length + i
-  if (length > 1 && length < positions) {
-    mask = at::ones({length, positions}, q.options().dtype(at::kBool)).tril(positions - length);
-  }
-  const at::Tensor out = at::scaled_dot_product_attention(
-      heads_first(q, 1), heads_first(k, 1), heads_first(v, 1), mask, /*dropout_p=*/0.0,
-      /*is_causal=*/length > 1 && length == positions, /*scale=*/{},
-      /*enable_gqa=*/q.size(1) != k.size(1));
-  return out.transpose(1, 2).reshape({length, q.size(1), q.size(2)}).to(queries.scalar_type());
 }
 
 }  // namespace llama2zh

@@ -23,14 +23,27 @@ SamplingConfig config_of(const json& values) {
   return config;
 }
 
+// Biases by the config; what depends on a tokenizer as ids of the reference.
+TokenRules rules_of(const json& test, const Tokenizer& tokenizer) {
+  TokenRules rules =
+      token_rules(config_of(test["config"]), {}, testing::small_config(64), tokenizer);
+  const json& given = test.value("rules", json::object());
+  const auto ends = given.value("ends", std::vector<TokenId>());
+  rules.ends = {ends.begin(), ends.end()};
+  rules.bad_words = given.value("bad_words", std::vector<std::vector<TokenId>>());
+  return rules;
+}
+
 TEST(Sampling, ProcessorsEqualTransformers) {
   const json reference = testing::sampling_reference();
-  ASSERT_GE(reference["sampling"].size(), 15u);
+  const testing::TempFolder folder;
+  const Tokenizer tokenizer = testing::tiny_tokenizer(folder.path(), {});
+  ASSERT_GE(reference["sampling"].size(), 25u);
   for (const json& test : reference["sampling"]) {
     SCOPED_TRACE(test["name"].get<std::string>());
     at::Tensor logits = at::tensor(test["logits"].get<std::vector<float>>());
     process_logits(logits, config_of(test["config"]), test["prompt"].get<std::vector<TokenId>>(),
-                   test["answer"].get<std::vector<TokenId>>());
+                   test["answer"].get<std::vector<TokenId>>(), rules_of(test, tokenizer));
     const float* got = logits.data_ptr<float>();
     for (size_t i = 0; i < test["processed"].size(); ++i) {
       const json& want = test["processed"][i];
@@ -103,6 +116,25 @@ TEST(Sampling, BrokenLogitsAreRefused) {
   EXPECT_THROW(sample(at::tensor(std::vector<float>(3, kMinusInfinity)), config, random), Error);
   config.temperature = 0;
   EXPECT_THROW(sample(at::tensor(std::vector<float>{nan, 1}), config, random), Error);
+}
+
+TEST(Sampling, RulesKnowTheTokenizer) {
+  const testing::TempFolder folder;
+  const Tokenizer tokenizer = testing::tiny_tokenizer(folder.path(), {"ab", "Q"});
+  SamplingConfig config;
+  config.stop_ids = {7};
+  config.bad_words = {"abQ"};
+  config.logit_bias = {"5=-1.5"};
+  const TokenRules rules = token_rules(config, {"</s>"}, testing::small_config(262), tokenizer);
+  EXPECT_EQ(rules.ends, (std::unordered_set<TokenId>{2, 7}));
+  // As a word of its own, "▁abQ", and inside a text.
+  EXPECT_EQ(rules.bad_words, (std::vector<std::vector<TokenId>>{{259, 260, 261}, {260, 261}}));
+  EXPECT_EQ(rules.bias, (std::vector<std::pair<TokenId, float>>{{5, -1.5f}}));
+  config.bad_words = {" "};
+  EXPECT_THROW(token_rules(config, {}, testing::small_config(262), tokenizer), Error);
+  config.bad_words = {};
+  config.logit_bias = {"5=x"};
+  EXPECT_THROW(token_rules(config, {}, testing::small_config(262), tokenizer), Error);
 }
 
 TEST(Sampling, HistoryIdsBeyondTheHeadAreIgnored) {

@@ -115,27 +115,5 @@ TEST(PackedAttentionBounds, WrongBoundariesAreRefused) {
   }
 }
 
-class CachedAttention : public ::testing::TestWithParam<int64_t> {};  // number of queries
-
-TEST_P(CachedAttention, SeesItsPastAndItselfOnly) {
-  for (const int64_t key_heads : {4, 2}) {
-    const Inputs in = random_inputs(23, 4, key_heads);
-    const at::Tensor q = in.q.detach().narrow(0, 23 - GetParam(), GetParam());
-    const at::Tensor expected = plain_attention(q, in.k.detach(), in.v.detach());
-    EXPECT_LT(max_difference(cached_attention(q, in.k.detach(), in.v.detach()), expected), 1e-5);
-  }
-}
-INSTANTIATE_TEST_SUITE_P(Lengths, CachedAttention, ::testing::Values(1, 2, 7, 22, 23));
-
-TEST(CachedAttentionTypes, Bfloat16StaysNearFp32) {
-  const Inputs in = random_inputs(19, 4, 2);
-  const at::Tensor q = in.q.detach().narrow(0, 12, 7);
-  const at::Tensor expected = plain_attention(q, in.k.detach(), in.v.detach());
-  const auto half = [](const at::Tensor& t) { return t.detach().to(at::kBFloat16); };
-  const at::Tensor got = cached_attention(half(q), half(in.k), half(in.v));
-  EXPECT_EQ(got.scalar_type(), at::kBFloat16);
-  EXPECT_LT(max_difference(got, expected), 0.05);
-}
-
 }  // namespace
 }  // namespace llama2zh

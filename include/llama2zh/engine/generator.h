@@ -7,8 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "llama2zh/engine/kv_cache.h"
-#include "llama2zh/engine/sampling.h"
+#include "llama2zh/engine/engine.h"
 #include "llama2zh/model/llama.h"
 #include "llama2zh/tokenizer/tokenizer.h"
 
@@ -25,13 +24,13 @@ struct GenerationResult {
 };
 
 // Called with each new piece of text as soon as it can't change (whole UTF-8 characters, nothing
-// that may become a stop text), and with an empty text after each chunk of the prompt and each
-// token that releases nothing, so that cancelling never waits. Return false to cancel. All texts
+// that may become a stop text), and with an empty text before and after each chunk of the prompt and
+// after each token that releases nothing, so that cancelling never waits. Return false to cancel. All texts
 // joined are GenerationResult::text.
 using OnText = std::function<bool(std::string_view text)>;
 
-// One sequence at a time on a model. Keeps the cache between calls: a prompt that begins with what
-// the cache holds costs only the rest. Not thread-safe.
+// One sequence at a time: an Engine of its own, stepped by the caller. A prompt that begins as
+// earlier ones did costs only the rest, from the last block of 16 tokens on. Not thread-safe.
 class Generator {
  public:
   static constexpr int64_t kPrefillChunk = 256;  // prompt tokens in one forward pass at most
@@ -40,22 +39,13 @@ class Generator {
   Generator(const Llama& model, const Tokenizer& tokenizer);
   // An empty prompt or one longer than max_position_embeddings - 1 is a kData error naming both
   // lengths; so are ids that the model lacks. max_new_tokens is cut to what the context leaves.
-  // `continues`: the text goes on from the prompt's, "Once upon" + " a time"; else it is an answer
-  // of its own, whose first space is the tokenizer's.
+  // `continues`: see Request.
   GenerationResult generate(std::span<const TokenId> prompt, const SamplingConfig& config,
                             const std::vector<std::string>& extra_stops = {},
                             const OnText& on_text = {}, bool continues = false);
 
  private:
-  // Logits [V] (fp32, CPU) after the prompt; undefined if `emit` said to stop.
-  at::Tensor prefill(std::span<const TokenId> prompt,
-                     const std::function<bool(const std::string&)>& emit);
-  at::Tensor forward(std::span<const TokenId> tokens, bool want_logits = true);
-
-  const Llama* model_;
-  const Tokenizer* tokenizer_;
-  KvCache cache_;
-  std::vector<TokenId> cached_;  // the tokens that the cache holds
+  Engine engine_;
 };
 
 }  // namespace llama2zh

@@ -6,28 +6,35 @@
 #include <span>
 #include <string>
 #include <tuple>
+#include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "llama2zh/base/random.h"
 #include "llama2zh/config/option.h"
+#include "llama2zh/model/llama_config.h"
 #include "llama2zh/tokenizer/tokenizer.h"
 
 namespace llama2zh {
 
-// How the next token is chosen. Order as Hugging Face's generate: repetition penalty,
-// presence/frequency, temperature, top-k, top-p, min-p.
+// How the next token is chosen. Order as Hugging Face's generate: logit bias, repetition penalty,
+// presence/frequency, bad words, min tokens, temperature, top-k, top-p, min-p, typical-p.
 struct SamplingConfig {
   int64_t max_new_tokens = 256;
   double temperature = 0.7;
   int64_t top_k = 0;
   double top_p = 1.0;
   double min_p = 0.0;
+  double typical_p = 1.0;
   double repetition_penalty = 1.0;
   double presence_penalty = 0.0;
   double frequency_penalty = 0.0;
   std::vector<std::string> stop;
   std::vector<int64_t> stop_ids;
   bool ignore_eos = false;
+  int64_t min_tokens = 0;
+  std::vector<std::string> logit_bias;
+  std::vector<std::string> bad_words;
   int64_t seed = 0;
   static auto options() {
     return std::tuple(
@@ -41,6 +48,10 @@ struct SamplingConfig {
                "Keep the likeliest tokens that together reach this probability.", between(0, 1)),
         option("min_p", &SamplingConfig::min_p,
                "Drop tokens less likely than min_p times the likeliest.", between(0, 1)),
+        option("typical_p", &SamplingConfig::typical_p,
+               "Keep the tokens whose information is nearest to the entropy and that together "
+               "reach this probability.",
+               between(0, 1)),
         option("repetition_penalty", &SamplingConfig::repetition_penalty,
                "Positive logits of tokens in prompt or answer are divided by it, negative ones "
                "multiplied.",
@@ -53,6 +64,11 @@ struct SamplingConfig {
                "Texts that end the answer; they are not part of it."),
         option("stop_ids", &SamplingConfig::stop_ids, "Token ids that end the answer."),
         option("ignore_eos", &SamplingConfig::ignore_eos, "Go on after the end-of-sequence token."),
+        option("min_tokens", &SamplingConfig::min_tokens,
+               "No EOS and no stop id before so many tokens.", at_least(0)),
+        option("logit_bias", &SamplingConfig::logit_bias,
+               "ID=BIAS: BIAS is added to the logit of token ID."),
+        option("bad_words", &SamplingConfig::bad_words, "Texts that are never generated."),
         option("seed", &SamplingConfig::seed,
                "Seed of the random choice; the same seed gives the same answer.", at_least(0)));
   }
@@ -61,14 +77,36 @@ struct SamplingConfig {
 // Temperatures below this are greedy: dividing by them would only overflow.
 inline constexpr double kGreedyBelow = 1e-5;
 bool is_greedy(const SamplingConfig& config);
-bool has_penalties(const SamplingConfig& config);
 
-// Changes logits [V] fp32 (CPU) in place: penalties, then temperature and filters (filtered =
-// -inf). When greedy only the penalties are applied.
+// What a SamplingConfig means with one model and tokenizer; worked out once a request.
+struct TokenRules {
+  std::unordered_set<TokenId> ends;  // they end an answer and are not part of it
+  std::vector<std::pair<TokenId, float>> bias;
+  std::vector<std::vector<TokenId>> bad_words;
+};
+// `stops`: all stop texts; those that are tokens of their own end an answer as ids (decoding drops
+// special tokens, so their text would never be seen). kUsage for ids that the model lacks, a bias
+// that is none, an empty bad word.
+TokenRules token_rules(const SamplingConfig& config, const std::vector<std::string>& stops,
+                       const LlamaConfig& model, const Tokenizer& tokenizer);
+
+// Changes logits [V] fp32 (CPU) in place: bias, penalties and what is forbidden, then temperature
+// and filters (forbidden, filtered = -inf). When greedy there is no temperature and no filter. kData
+// if the logits are not finite.
 void process_logits(at::Tensor& logits, const SamplingConfig& config,
-                    std::span<const TokenId> prompt, std::span<const TokenId> answer);
+                    std::span<const TokenId> prompt, std::span<const TokenId> answer,
+                    const TokenRules& rules = {});
 // The next token from processed logits: argmax when greedy (lowest id on ties), else a draw from
 // softmax(logits). kData if the logits are not finite.
 TokenId sample(const at::Tensor& processed_logits, const SamplingConfig& config, Random& random);
+
+// A token with its log-probability (natural) by the model itself: softmax of the unprocessed logits.
+struct TokenLogprob {
+  TokenId id = 0;
+  double logprob = 0;
+};
+TokenLogprob logprob_of(const at::Tensor& logits, TokenId id);
+// The `count` likeliest, the likeliest first, the lower id first among equals.
+std::vector<TokenLogprob> top_logprobs(const at::Tensor& logits, int64_t count);
 
 }  // namespace llama2zh

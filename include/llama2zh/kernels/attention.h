@@ -14,8 +14,4 @@ namespace llama2zh {
 at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             const std::vector<int64_t>& boundaries);
 
-// One sequence against its cache: q [L, nq, d] are the last L of S positions; k, v [S, nk, d]. ->
-// [L, nq, d]. No gradient needed.
-at::Tensor cached_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
-
 }  // namespace llama2zh

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <tuple>
+
+#include "llama2zh/config/option.h"
+#include "llama2zh/model/llama.h"
+
+namespace llama2zh {
+
+// How much an engine does at once and keeps.
+struct EngineConfig {
+  int64_t max_running = 32;
+  int64_t max_step_tokens = 512;
+  double kv_cache_gib = 0;
+  std::string kv_dtype = "auto";
+  bool prefix_cache = true;
+  static auto options() {
+    using T = EngineConfig;
+    return std::tuple(
+        option("max_running", &T::max_running, "Sequences that are answered at once, at most.",
+               between(1, 4096)),
+        option("max_step_tokens", &T::max_step_tokens,
+               "Tokens in one forward pass, at most: one of each running sequence, the rest for "
+               "prompts.",
+               between(17, 1048576)),
+        option("kv_cache_gib", &T::kv_cache_gib,
+               "Memory for keys and values. 0: what max_running sequences of the whole context "
+               "need, but no more than 4 GiB or one such sequence.",
+               at_least(0)),
+        option("kv_dtype", &T::kv_dtype,
+               "Type of keys and values; auto: the one computed in; int8: with a scale for each "
+               "token and head, half of bfloat16's memory.",
+               one_of({"auto", "float32", "bfloat16", "int8"})),
+        option("prefix_cache", &T::prefix_cache,
+               "Keep keys and values of what was computed and use them for prompts that begin "
+               "alike."));
+  }
+};
+
+// The type that pages have under `config`.
+at::ScalarType kv_type(const EngineConfig& config, const Llama& model);
+// Blocks of 16 tokens that the cache has under `config`. kUsage where max_step_tokens leaves no room
+// for prompts beside max_running, or the memory none for a single block.
+int64_t kv_blocks(const EngineConfig& config, const Llama& model);
+
+}  // namespace llama2zh

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "llama2zh/engine/sampling.h"
+#include "llama2zh/tokenizer/tokenizer.h"
+
+namespace llama2zh {
+
+// One prompt and how to answer it.
+struct Request {
+  std::vector<TokenId> prompt;
+  SamplingConfig sampling;
+  std::vector<std::string> extra_stops;  // beside sampling.stop: a template's marks
+  // The text goes on from the prompt's, "Once upon" + " a time"; else it is an answer of its own,
+  // whose first space is the tokenizer's.
+  bool continues = false;
+  int64_t n = 1;          // answers, each with its own draws; greedy ones are all alike
+  int64_t best_of = 0;    // answers made, of which the n with the highest mean log-probability stay
+                          // (they come all at the end); 0: n
+  int64_t priority = 0;   // higher ones go first, and may interrupt lower ones
+  int64_t logprobs = -1;  // likeliest tokens to report beside each chosen one; -1: no logprobs
+};
+
+struct SampledToken {
+  TokenId id = 0;
+  double logprob = 0;             // these two only where logprobs were asked for
+  std::vector<TokenLogprob> top;  // the likeliest, best first
+};
+
+struct Completion {
+  std::string text;
+  // Without the EOS or stop id that ended it. A stop text's own tokens are among them (it may begin
+  // inside a token), its characters are not in `text`.
+  std::vector<TokenId> ids;
+  std::vector<SampledToken> tokens;  // one for each id, where logprobs were asked for
+  std::string finish_reason;         // "stop" (EOS, stop id, stop text), "length", "cancelled"
+  double mean_logprob = 0;           // where logprobs were asked for, or with best_of
+};
+
+// How a request ended.
+struct RequestResult {
+  std::vector<Completion> completions;  // n of them; none where it failed
+  std::exception_ptr error;             // an Error of this request; the engine has gone on
+  bool cancelled = false;
+  int64_t prompt_tokens = 0;
+  int64_t cached_tokens = 0;  // of the prompt, found in the prefix cache
+  // Since it was submitted, until: it began to run, its first token, its end.
+  double queued_seconds = 0, first_token_seconds = 0, total_seconds = 0;
+};
+
+using RequestId = uint64_t;
+
+// What has happened to one answer of a request: one new token, or its end, or both.
+struct RequestEvent {
+  RequestId request = 0;
+  int64_t index = 0;  // which of the n answers
+  // Text that can't change any more: whole characters, nothing that may become a stop text. Often
+  // empty. All texts of an answer joined are its Completion::text.
+  std::string text;
+  const SampledToken* token = nullptr;    // the new token; null for an end without one
+  std::string finish_reason;              // set with the answer's last event, unless it is cut off
+  const RequestResult* result = nullptr;  // set with the request's last event, alone
+};
+// Called from the thread that steps the engine, in order; it may call cancel() and submit(). What it
+// throws cancels the request.
+using OnEvent = std::function<void(const RequestEvent& event)>;
+
+}  // namespace llama2zh

@@ -1,0 +1,122 @@
+// llama2zh bench generate: prompts alone (pp) and answers alone (tg) as llama.cpp's llama-bench
+// measures them: pp is p random tokens to the first new one, tg is n new tokens after BOS; with a
+// batch of b, b sequences at once.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "commands/bench_inference.h"
+#include "commands/inference_options.h"
+#include "commands/verbs.h"
+#include "llama2zh/base/text.h"
+#include "llama2zh/config/command_line.h"
+#include "llama2zh/engine/block_pool.h"
+
+namespace llama2zh {
+namespace {
+
+struct BenchGenerateOptions {
+  std::vector<int64_t> prompt = {512};
+  std::vector<int64_t> answer = {128};
+  std::vector<int64_t> batch = {1};
+  int64_t repetitions = 3;
+  int64_t max_step_tokens = 512;
+  std::string kv_dtype = "auto";
+  bool json_output = false;
+  static auto options() {
+    using T = BenchGenerateOptions;
+    return std::tuple(
+        option("prompt_tokens", &T::prompt, "Lengths of prompts; 0: none.", between(0, 1048576)),
+        option("new_tokens", &T::answer, "Lengths of answers; 0: none.", between(0, 1048576)),
+        option("batch", &T::batch, "Sequences at once.", between(1, 4096)),
+        option("repetitions", &T::repetitions, "Times that each is measured.", at_least(1)),
+        option("max_step_tokens", &T::max_step_tokens, "Tokens in one forward pass, at most.",
+               between(17, 1048576)),
+        option("kv_dtype", &T::kv_dtype, "Type of keys and values.",
+               one_of({"auto", "float32", "bfloat16", "int8"})),
+        option("json", &T::json_output, "One JSON object."));
+  }
+};
+
+// Tokens/s of each repetition.
+std::vector<double> measure_rates(const LoadedModel& loaded, const BenchGenerateOptions& options,
+                                  int64_t batch, int64_t prompt_tokens, int64_t new_tokens) {
+  EngineConfig config;
+  config.max_running = batch;
+  config.max_step_tokens = std::max(options.max_step_tokens, batch + kBlockTokens);
+  config.kv_dtype = options.kv_dtype;
+  config.prefix_cache = false;
+  Engine engine(*loaded.model, *loaded.tokenizer, config);
+  Random random(1);
+  const int64_t vocabulary = loaded.model->config.vocab_size;
+  const int64_t counted = prompt_tokens > 1 ? prompt_tokens : new_tokens;
+  run_requests(engine, {random_request(random, vocabulary, prompt_tokens, 1)});  // warm
+  std::vector<double> rates;
+  for (int64_t i = 0; i < options.repetitions; ++i) {
+    std::vector<Request> requests;
+    for (int64_t b = 0; b < batch; ++b)
+      requests.push_back(random_request(random, vocabulary, prompt_tokens, new_tokens));
+    rates.push_back(static_cast<double>(batch * counted) / run_requests(engine, requests).seconds);
+  }
+  return rates;
+}
+
+ordered_json row_of(const std::string& test, int64_t batch, const std::vector<double>& rates) {
+  double sum = 0, squares = 0;
+  for (const double rate : rates) sum += rate;
+  const auto count = static_cast<double>(rates.size());
+  const double mean = sum / count;
+  for (const double rate : rates) squares += (rate - mean) * (rate - mean);
+  const double deviation = rates.size() > 1 ? std::sqrt(squares / (count - 1)) : 0;
+  return {{"test", test},
+          {"batch", batch},
+          {"tok_s", rounded(mean)},
+          {"tok_s_deviation", rounded(deviation)},
+          {"tok_s_best", rounded(percentile(rates, 1))}};
+}
+
+void print_rates(const ordered_json& row) {
+  std::printf("%-10s batch %-4lld %10.4g tokens/s +- %.2g\n",
+              row["test"].get<std::string>().c_str(),
+              static_cast<long long>(row["batch"].get<int64_t>()), row["tok_s"].get<double>(),
+              row["tok_s_deviation"].get<double>());
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int run_bench_generate(const std::vector<std::string>& args) {
+  InferenceOptions inference;
+  BenchGenerateOptions options;
+  const CommandSpec spec{
+      .verb = "bench generate",
+      .summary = "Tokens/s of prompts (pp) and of answers (tg), as llama-bench's -p and -n.",
+      .examples =
+          {"llama2zh bench generate --model MODEL --prompt-tokens 512 --new-tokens 128",
+           "llama2zh bench generate --model MODEL --prompt-tokens 0 --new-tokens 64 --batch 1 8"},
+      .positional = {},
+      .required = {"model"}};
+  const OptionTable table = join_tables({bind_options(inference), bind_options(options)});
+  if (parse_command_line(spec, table, args).help) return 0;
+  const LoadedModel loaded = load_for_inference(inference.request());
+  ordered_json report = bench_setting("generate", inference.model, loaded);
+  report["results"] = ordered_json::array();
+  const auto add = [&](const std::string& test, int64_t batch, int64_t prompt, int64_t answer) {
+    report["results"].push_back(
+        row_of(test, batch, measure_rates(loaded, options, batch, prompt, answer)));
+    if (!options.json_output) print_rates(report["results"].back());
+  };
+  for (const int64_t batch : options.batch) {
+    for (const int64_t p : options.prompt)
+      if (p > 0) add(cat("pp", p), batch, p, 1);
+    for (const int64_t n : options.answer)
+      if (n > 0) add(cat("tg", n), batch, 1, n);
+  }
+  if (options.json_output) std::puts(report.dump().c_str());
+  return 0;
+}
+
+}  // namespace llama2zh

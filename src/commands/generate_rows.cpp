@@ -1,0 +1,145 @@
+// Rows are read as the engine takes them, so that neither prompts nor answers of a large file are
+// held in memory: at most kAhead rows for each running sequence are between reading and writing.
+#include "commands/generate_rows.h"
+
+#include <chrono>
+#include <exception>
+
+#include "commands/rows_output.h"
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/file.h"
+#include "llama2zh/base/hash.h"
+#include "llama2zh/base/lines.h"
+#include "llama2zh/base/log.h"
+#include "llama2zh/base/progress.h"
+#include "llama2zh/base/signals.h"
+#include "llama2zh/base/text.h"
+
+namespace llama2zh {
+namespace {
+
+constexpr int64_t kAhead = 8;
+
+bool is_blank_line(const std::string& line) { return trim(line).empty(); }
+
+int64_t rows_in_file(const fs::path& input) {
+  LineReader lines(input);
+  std::string line;
+  int64_t rows = 0;
+  while (lines.next(line)) rows += !is_blank_line(line);
+  return rows;
+}
+
+std::string message_of(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::exception& e) {
+    return e.what();
+  }
+}
+
+class RowsRun {
+ public:
+  RowsRun(const LoadedModel& loaded, const RowsJob& job)
+      : loaded_(&loaded),
+        job_(&job),
+        output_(job.output, job.settings + " input " + xxh64_file(job.input), job.overwrite),
+        total_(rows_in_file(job.input)),
+        lines_(job.input),
+        engine_(*loaded.model, *loaded.tokenizer, job.engine),
+        progress_("rows", total_, "row") {
+    if (output_.written() > total_)
+      fail_format(job.output.string(), "its partial file has more rows than the input");
+    if (output_.written() > 0) log_info(cat("going on behind ", output_.written(), " rows"));
+    resumed_ = done_ = output_.written();
+    while (read_ < resumed_) read_row();
+  }
+
+  void run() {
+    while (done_ < total_) {
+      while (read_ < total_ && read_ - output_.written() < kAhead * job_->engine.max_running)
+        submit(read_row());
+      engine_.step();
+      progress_.update(done_, rate());
+      throw_if_stopped();
+    }
+    output_.commit();
+    progress_.finish(rate());
+    log_info(cat(job_->output.string(), ": ", total_, " rows",
+                 failed_ > 0 ? cat(", ", failed_, " of them without an answer") : ""));
+  }
+
+ private:
+  // The next line that is not blank.
+  std::string read_row() {
+    std::string line;
+    while (lines_.next(line)) {
+      if (is_blank_line(line)) continue;
+      ++read_;
+      return line;
+    }
+    fail_io(job_->input.string(), "it became shorter while it was read");
+  }
+
+  void submit(const std::string& line) {
+    const int64_t index = read_ - 1;
+    const std::string where = lines_.where();
+    Request request;
+    try {
+      request.prompt = prompt_of_row(*loaded_, job_->form, parse_json(line, where), where);
+      request.sampling = job_->sampling;
+      request.sampling.seed += index;
+      request.continues = job_->form.raw;
+      if (!job_->form.raw) request.extra_stops = loaded_->chat_template->stop_texts();
+      engine_.submit(request, [this, index, where](const RequestEvent& event) {
+        if (event.token != nullptr) ++new_tokens_;
+        if (event.result != nullptr) finish(index, where, *event.result);
+      });
+    } catch (const Error& error) {
+      // Of the options, not of the row: every row would fail.
+      if (error.kind() == ErrorKind::kUsage && !request.prompt.empty()) throw;
+      refuse(index, error.what());
+    }
+  }
+
+  void finish(int64_t index, const std::string& where, const RequestResult& result) {
+    if (result.cancelled) return;
+    if (result.error) return refuse(index, cat(where, ": ", message_of(result.error)));
+    const Completion& answer = result.completions.front();
+    output_.add(index, {{"index", index},
+                        {"text", answer.text},
+                        {"finish_reason", answer.finish_reason},
+                        {"prompt_tokens", result.prompt_tokens},
+                        {"new_tokens", answer.ids.size()}});
+    ++done_;
+  }
+
+  void refuse(int64_t index, const std::string& message) {
+    log_warning(message);
+    output_.add(index, {{"index", index}, {"error", message}});
+    ++failed_;
+    ++done_;
+  }
+
+  std::string rate() const {
+    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start_;
+    return cat(static_cast<int64_t>(static_cast<double>(new_tokens_) / time.count()),
+               " new tokens/s");
+  }
+
+  const LoadedModel* loaded_;
+  const RowsJob* job_;
+  RowsOutput output_;
+  int64_t total_;
+  LineReader lines_;
+  Engine engine_;
+  Progress progress_;
+  int64_t read_ = 0, done_ = 0, resumed_ = 0, failed_ = 0, new_tokens_ = 0;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+void generate_rows(const LoadedModel& loaded, const RowsJob& job) { RowsRun(loaded, job).run(); }
+
+}  // namespace llama2zh

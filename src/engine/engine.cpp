@@ -1,0 +1,116 @@
+// The engine's outside: requests and cancellations wait in a mailbox until the stepping thread takes
+// them at the beginning of a step; what a step does is RequestRunner's.
+#include "llama2zh/engine/engine.h"
+
+#include <condition_variable>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "engine/request_runner.h"
+
+namespace llama2zh {
+
+class Engine::Implementation {
+ public:
+  Implementation(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config)
+      : model_(&model),
+        tokenizer_(&tokenizer),
+        max_running_(config.max_running),
+        runner_(model, tokenizer, config),
+        stats_(runner_.stats()) {}
+
+  RequestId submit(Request request, OnEvent on_event) {
+    auto state = std::make_unique<RequestState>(std::move(request), std::move(on_event), *model_,
+                                                *tokenizer_, runner_.cache_tokens(), max_running_);
+    const std::lock_guard lock(mutex_);
+    state->id = ++last_id_;
+    submitted_.push_back(std::move(state));
+    mail_.notify_one();
+    return last_id_;
+  }
+
+  void cancel(RequestId request) {
+    const std::lock_guard lock(mutex_);
+    cancelled_.push_back(request);
+    mail_.notify_one();
+  }
+
+  bool step() {
+    take_mail();
+    runner_.step();
+    const std::lock_guard lock(mutex_);
+    stats_ = runner_.stats();
+    return !runner_.idle() || has_mail();
+  }
+
+  void run() {
+    while (!stopping()) {
+      if (step()) continue;
+      std::unique_lock lock(mutex_);
+      mail_.wait(lock, [&] { return stopping_ || has_mail(); });
+    }
+    take_mail();
+    runner_.cancel_all();
+    const std::lock_guard lock(mutex_);
+    stats_ = runner_.stats();
+  }
+
+  void stop() {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    mail_.notify_all();
+  }
+
+  EngineStats stats() const {
+    const std::lock_guard lock(mutex_);
+    EngineStats out = stats_;
+    out.waiting += std::ssize(submitted_);
+    return out;
+  }
+
+ private:
+  bool has_mail() const { return !submitted_.empty() || !cancelled_.empty(); }
+  bool stopping() const {
+    const std::lock_guard lock(mutex_);
+    return stopping_;
+  }
+  void take_mail() {
+    std::vector<std::unique_ptr<RequestState>> submitted;
+    std::vector<RequestId> cancelled;
+    {
+      const std::lock_guard lock(mutex_);
+      submitted.swap(submitted_);
+      cancelled.swap(cancelled_);
+    }
+    for (auto& state : submitted) runner_.add(std::move(state));
+    for (const RequestId id : cancelled) runner_.cancel(id);
+  }
+
+  const Llama* model_;
+  const Tokenizer* tokenizer_;
+  int64_t max_running_;
+  RequestRunner runner_;  // the stepping thread's
+
+  mutable std::mutex mutex_;  // guards what follows
+  std::condition_variable mail_;
+  std::vector<std::unique_ptr<RequestState>> submitted_;
+  std::vector<RequestId> cancelled_;
+  RequestId last_id_ = 0;
+  bool stopping_ = false;
+  EngineStats stats_;
+};
+
+Engine::Engine(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config)
+    : implementation_(std::make_unique<Implementation>(model, tokenizer, config)) {}
+Engine::~Engine() = default;
+RequestId Engine::submit(Request request, OnEvent on_event) {
+  return implementation_->submit(std::move(request), std::move(on_event));
+}
+void Engine::cancel(RequestId request) { implementation_->cancel(request); }
+bool Engine::step() { return implementation_->step(); }
+void Engine::run() { implementation_->run(); }
+void Engine::stop() { implementation_->stop(); }
+EngineStats Engine::stats() const { return implementation_->stats(); }
+
+}  // namespace llama2zh

@@ -1,0 +1,248 @@
+// A step: the scheduler plans; one forward pass; the head over the last row of each sequence that is
+// complete; a token for each; events. What fails in one sequence ends its request, what fails in the
+// pass ends the requests that were in it.
+#include "engine/request_runner.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/tensor.h>
+
+#include "llama2zh/base/log.h"
+#include "llama2zh/base/text.h"
+
+namespace llama2zh {
+namespace {
+
+bool is_complete(const Planned& planned) { return planned.rows == planned.sequence->pending(); }
+
+double mean_logprob(const Sequence& sequence) {
+  const size_t count = sequence.completion.ids.size();
+  return count == 0 ? 0 : sequence.sum_logprob / static_cast<double>(count);
+}
+
+}  // namespace
+
+RequestRunner::RequestRunner(const Llama& model, const Tokenizer& tokenizer,
+                             const EngineConfig& config)
+    : model_(&model), tokenizer_(&tokenizer), scheduler_(config, model) {}
+
+void RequestRunner::add(std::unique_ptr<RequestState> request) {
+  Sequence& first = *request->sequences.front();
+  requests_.emplace(request->id, std::move(request));
+  scheduler_.add(first);
+}
+
+void RequestRunner::cancel(RequestId id) {
+  const auto it = requests_.find(id);
+  if (it == requests_.end()) return;
+  it->second->result.cancelled = true;
+  end_request(*it->second, nullptr);
+}
+
+void RequestRunner::cancel_all() {
+  while (!requests_.empty()) cancel(requests_.begin()->first);
+}
+
+void RequestRunner::step() {
+  const at::NoGradGuard no_grad;
+  for (const RequestId id : std::exchange(unheard_, {})) cancel(id);
+  const std::vector<Planned> plan = plan_step();
+  if (plan.empty()) return;
+  std::vector<RequestId> ids;
+  for (const Planned& planned : plan) ids.push_back(planned.sequence->request->id);
+  try {
+    compute(plan);
+  } catch (...) {
+    end_requests(ids, std::current_exception());
+  }
+  ++counts_.steps;
+}
+
+EngineStats RequestRunner::stats() const {
+  EngineStats stats = counts_;
+  stats.running = scheduler_.running();
+  stats.waiting = scheduler_.waiting();
+  stats.blocks = scheduler_.pool().size();
+  stats.used_blocks = scheduler_.pool().used();
+  stats.preemptions = scheduler_.preemptions();
+  return stats;
+}
+
+// Without the requests for which there was no memory.
+std::vector<Planned> RequestRunner::plan_step() {
+  std::vector<Scheduler::Failure> failed;
+  std::vector<Planned> plan = scheduler_.plan_step(failed);
+  for (const Scheduler::Failure& failure : failed) {
+    const RequestId id = failure.sequence->request->id;
+    std::erase_if(plan, [&](const Planned& entry) { return entry.sequence->request->id == id; });
+  }
+  std::vector<std::pair<RequestId, std::exception_ptr>> errors;
+  for (const Scheduler::Failure& failure : failed)
+    errors.emplace_back(failure.sequence->request->id, failure.error);
+  for (const auto& [id, error] : errors) end_requests({id}, error);
+  return plan;
+}
+
+void RequestRunner::end_requests(const std::vector<RequestId>& ids,
+                                 const std::exception_ptr& error) {
+  for (const RequestId id : ids) {
+    const auto it = requests_.find(id);
+    if (it != requests_.end()) end_request(*it->second, error);
+  }
+}
+
+// Logits [sequences that are complete, V], fp32 on the CPU.
+at::Tensor RequestRunner::forward(const std::vector<Planned>& plan) {
+  PagedBatch batch(scheduler_.store());
+  std::vector<int64_t> ids, rows;
+  for (const Planned& planned : plan) {
+    const Sequence& sequence = *planned.sequence;
+    const auto first = sequence.tokens.begin() + sequence.table.length;
+    ids.insert(ids.end(), first, first + planned.rows);
+    batch.add(sequence.table, planned.rows);
+    if (is_complete(planned)) rows.push_back(batch.tokens() - 1);
+    RequestResult& result = sequence.request->result;
+    if (result.queued_seconds == 0) result.queued_seconds = sequence.request->seconds();
+  }
+  at::Tensor hidden = model_->forward(at::tensor(ids).to(model_->device()), batch);
+  if (rows.empty()) return {};
+  if (static_cast<int64_t>(rows.size()) < batch.tokens())
+    hidden = hidden.index_select(0, at::tensor(rows).to(model_->device()));
+  return model_->logits(hidden).to(at::kCPU).contiguous();
+}
+
+void RequestRunner::compute(const std::vector<Planned>& plan) {
+  const at::Tensor logits = forward(plan);
+  std::vector<Outcome> outcomes;
+  std::vector<int64_t> rows;  // of logits, one for each outcome
+  int64_t complete = 0;
+  for (const Planned& planned : plan) {
+    Sequence& sequence = *planned.sequence;
+    const bool wanted = is_complete(planned);
+    if (sequence.completion.ids.empty()) counts_.prompt_tokens += planned.rows;
+    scheduler_.computed(planned);
+    if (!wanted) continue;
+    outcomes.push_back({&sequence, {}, nullptr});
+    rows.push_back(complete++);
+    begin_others(*sequence.request, outcomes, rows);
+  }
+  at::parallel_for(0, std::ssize(outcomes), 1, [&](int64_t begin, int64_t end) {
+    const at::NoGradGuard no_grad;
+    for (int64_t i = begin; i < end; ++i) {
+      Outcome& outcome = outcomes[static_cast<size_t>(i)];
+      at::Tensor row = logits.select(0, rows[static_cast<size_t>(i)]);
+      if (outcome.sequence->request->best_of > 1) row = row.clone();  // others may have the same
+      try {
+        outcome.token = choose_token(*outcome.sequence, row);
+      } catch (...) {
+        outcome.error = std::current_exception();
+      }
+    }
+  });
+  // One outcome may end a request that another belongs to.
+  std::vector<std::pair<RequestId, Outcome*>> order;
+  for (Outcome& outcome : outcomes) {
+    counts_.generated_tokens += outcome.token.chosen;
+    order.emplace_back(outcome.sequence->request->id, &outcome);
+  }
+  for (const auto& [id, outcome] : order) {
+    if (requests_.contains(id)) deliver(*outcome);
+  }
+}
+
+// The prompt is computed: the request's other answers begin, with the logits of the first.
+void RequestRunner::begin_others(RequestState& request, std::vector<Outcome>& outcomes,
+                                 std::vector<int64_t>& rows) {
+  while (request.unborn() > 0) {
+    const auto index = std::ssize(request.sequences);
+    auto sequence = std::make_unique<Sequence>(request, index, *tokenizer_);
+    scheduler_.fork(*request.sequences.front(), *sequence);
+    outcomes.push_back({sequence.get(), {}, nullptr});
+    rows.push_back(rows.back());
+    request.sequences.push_back(std::move(sequence));
+  }
+}
+
+void RequestRunner::deliver(Outcome& outcome) {
+  Sequence& sequence = *outcome.sequence;
+  RequestState& request = *sequence.request;
+  if (outcome.error) return end_request(request, outcome.error);
+  if (request.result.first_token_seconds == 0)
+    request.result.first_token_seconds = request.seconds();
+  const bool ended = !sequence.completion.finish_reason.empty();
+  if (ended) finish_sequence(sequence);
+  if (request.best_of == request.request.n) {
+    RequestEvent event{request.id, sequence.index, std::move(outcome.token.text)};
+    if (outcome.token.chosen) event.token = &outcome.token.token;
+    event.finish_reason = sequence.completion.finish_reason;
+    emit(request, event);
+  }
+  if (request.all_finished()) finish_request(request);
+}
+
+void RequestRunner::finish_sequence(Sequence& sequence) {
+  sequence.finished = true;
+  sequence.completion.text = sequence.answer.released();
+  sequence.completion.mean_logprob = mean_logprob(sequence);
+  scheduler_.remove(sequence);
+}
+
+// Leaves the n best answers, and reports them as if they had just come.
+void RequestRunner::report_best(RequestState& request) {
+  std::vector<Completion>& answers = request.result.completions;
+  std::stable_sort(answers.begin(), answers.end(), [](const Completion& a, const Completion& b) {
+    return a.mean_logprob > b.mean_logprob;
+  });
+  answers.resize(static_cast<size_t>(request.request.n));
+  for (size_t i = 0; i < answers.size(); ++i) {
+    RequestEvent event{request.id, static_cast<int64_t>(i), answers[i].text};
+    event.finish_reason = answers[i].finish_reason;
+    emit(request, event);
+  }
+}
+
+void RequestRunner::finish_request(RequestState& request) {
+  if (!request.result.error) {
+    for (auto& sequence : request.sequences)
+      request.result.completions.push_back(std::move(sequence->completion));
+    if (request.best_of > request.request.n) report_best(request);
+  }
+  request.result.total_seconds = request.seconds();
+  const RequestResult& result = request.result;
+  ++(result.error ? counts_.failed : result.cancelled ? counts_.cancelled : counts_.finished);
+  counts_.cached_prompt_tokens += result.cached_tokens;
+  RequestEvent event;
+  event.request = request.id;
+  event.result = &request.result;
+  emit(request, event);
+  requests_.erase(request.id);
+}
+
+// Before its time: failed, or cancelled.
+void RequestRunner::end_request(RequestState& request, std::exception_ptr error) {
+  while (request.unborn() > 0) {
+    const auto index = std::ssize(request.sequences);
+    request.sequences.push_back(std::make_unique<Sequence>(request, index, *tokenizer_));
+  }
+  for (auto& sequence : request.sequences) {
+    if (sequence->finished) continue;
+    finish_sequence(*sequence);
+    if (sequence->completion.finish_reason.empty())
+      sequence->completion.finish_reason = "cancelled";
+  }
+  request.result.error = std::move(error);
+  finish_request(request);
+}
+
+void RequestRunner::emit(RequestState& request, const RequestEvent& event) {
+  if (!request.on_event || (request.unheard && event.result == nullptr)) return;
+  try {
+    request.on_event(event);
+  } catch (const std::exception& error) {
+    log_error(cat("a request's listener failed: ", error.what()));
+    request.unheard = true;
+    unheard_.push_back(request.id);
+  }
+}
+
+}  // namespace llama2zh

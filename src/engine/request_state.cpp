@@ -1,0 +1,134 @@
+#include "engine/request_state.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/text.h"
+
+namespace llama2zh {
+namespace {
+
+constexpr int64_t kMostLogprobs = 1000;
+
+std::vector<std::string> all_stops(const Request& request) {
+  std::vector<std::string> stops = request.sampling.stop;
+  stops.insert(stops.end(), request.extra_stops.begin(), request.extra_stops.end());
+  return stops;
+}
+
+void check_prompt(std::span<const TokenId> prompt, const LlamaConfig& config, int64_t capacity) {
+  if (prompt.empty()) fail_data("prompt", "it has no tokens", "start with BOS");
+  const auto length = static_cast<int64_t>(prompt.size());
+  const int64_t context = config.context_length();
+  if (length > context - 1) {
+    fail_data("prompt",
+              cat("it has ", length, " tokens, but the model's context of ", context,
+                  " leaves room for ", context - 1),
+              "shorten the prompt");
+  }
+  if (length > capacity) {
+    fail_data("prompt",
+              cat("it has ", length, " tokens, but the cache of keys and values holds ", capacity),
+              "shorten the prompt or give more memory by kv_cache_gib");
+  }
+  for (size_t i = 0; i < prompt.size(); ++i) {
+    if (prompt[i] >= 0 && prompt[i] < config.vocab_size) continue;
+    fail_data(
+        "prompt",
+        cat("token ", i, " is ", prompt[i], ", but the model has ids 0 to ", config.vocab_size - 1),
+        "use the tokenizer that belongs to the model");
+  }
+}
+
+void check_counts(const Request& request, int64_t max_running) {
+  const int64_t made = std::max(request.best_of, request.n);
+  if (request.n < 1) fail_usage("n", cat(request.n, " answers were asked for"));
+  if (request.best_of != 0 && request.best_of < request.n)
+    fail_usage("best_of", cat(request.best_of, " is less than n = ", request.n));
+  if (made > max_running) {
+    fail_usage(request.best_of > request.n ? "best_of" : "n",
+               cat(made, " answers at once, but max_running is ", max_running));
+  }
+  if (request.logprobs > kMostLogprobs)
+    fail_usage("logprobs", cat(request.logprobs, " is more than ", kMostLogprobs));
+}
+
+// Answers of one request draw differently; the first as a request with one answer does.
+uint64_t seed_of(int64_t seed, int64_t index) {
+  return static_cast<uint64_t>(seed) + static_cast<uint64_t>(index) * 0x9E3779B97F4A7C15u;
+}
+
+void note_logprob(Sequence& sequence, const at::Tensor& logits, TokenId id, SampledToken& token) {
+  token.logprob = logprob_of(logits, id).logprob;
+  const int64_t count = sequence.request->request.logprobs;
+  if (count > 0) token.top = top_logprobs(logits, count);
+}
+
+}  // namespace
+
+Sequence::Sequence(RequestState& owner, int64_t which, const Tokenizer& tokenizer)
+    : request(&owner),
+      index(which),
+      tokens(owner.request.prompt),
+      random(seed_of(owner.request.sampling.seed, which)),
+      answer(tokenizer, all_stops(owner.request),
+             owner.request.continues ? std::span<const TokenId>(owner.request.prompt)
+                                     : std::span<const TokenId>()) {}
+
+RequestState::RequestState(Request asked, OnEvent listener, const Llama& model,
+                           const Tokenizer& words, int64_t capacity, int64_t max_running)
+    : request(std::move(asked)), on_event(std::move(listener)), tokenizer(&words) {
+  check_prompt(request.prompt, model.config, capacity);
+  check_counts(request, max_running);
+  rules = token_rules(request.sampling, all_stops(request), model.config, words);
+  best_of = std::max(request.best_of, request.n);
+  const auto length = static_cast<int64_t>(request.prompt.size());
+  // The last token of an answer is never computed, so it needs no place in the cache.
+  limit = std::min({request.sampling.max_new_tokens, model.config.context_length() - length,
+                    capacity + 1 - length});
+  result.prompt_tokens = length;
+  sequences.push_back(std::make_unique<Sequence>(*this, 0, words));
+}
+
+bool RequestState::all_finished() const {
+  return unborn() == 0 && std::all_of(sequences.begin(), sequences.end(),
+                                      [](const auto& sequence) { return sequence->finished; });
+}
+
+double RequestState::seconds() const {
+  return std::chrono::duration<double>(Clock::now() - submitted).count();
+}
+
+NewToken choose_token(Sequence& sequence, at::Tensor logits) {
+  const RequestState& owner = *sequence.request;
+  const SamplingConfig& config = owner.request.sampling;
+  Completion& completion = sequence.completion;
+  at::Tensor raw;
+  if (owner.wants_logprobs()) raw = logits.clone();
+  process_logits(logits, config, owner.request.prompt, completion.ids, owner.rules);
+  const TokenId id = sample(logits, config, sequence.random);
+  NewToken out;
+  if (owner.rules.ends.contains(id)) {
+    completion.finish_reason = "stop";
+  } else {
+    out.chosen = true;
+    out.token.id = id;
+    if (raw.defined()) {
+      note_logprob(sequence, raw, id, out.token);
+      sequence.sum_logprob += out.token.logprob;
+    }
+    completion.ids.push_back(id);
+    if (owner.request.logprobs >= 0) completion.tokens.push_back(out.token);
+    sequence.tokens.push_back(id);
+    out.text = sequence.answer.push(id);
+    const bool full = static_cast<int64_t>(completion.ids.size()) == owner.limit;
+    completion.finish_reason = sequence.answer.stopped() ? "stop" : full ? "length" : "";
+  }
+  if (completion.finish_reason.empty()) return out;
+  out.text += sequence.answer.finish();  // the rest can itself end in a stop text
+  if (sequence.answer.stopped()) completion.finish_reason = "stop";
+  return out;
+}
+
+}  // namespace llama2zh

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/stop_texts.h"
+#include "llama2zh/base/random.h"
+#include "llama2zh/engine/block_pool.h"
+#include "llama2zh/engine/request.h"
+#include "llama2zh/model/llama.h"
+
+namespace llama2zh {
+
+struct RequestState;
+
+// One answer in the making. What the scheduler needs of it, and what becomes of its tokens.
+struct Sequence {
+  Sequence(RequestState& owner, int64_t which, const Tokenizer& tokenizer);
+
+  RequestState* request;
+  int64_t index;
+  std::vector<TokenId> tokens;  // prompt, then answer
+  BlockTable table;             // its length: how many of `tokens` are computed
+  std::vector<BlockKey> keys;   // of its first full blocks, as far as they were needed
+  Random random;
+  AnswerText answer;
+  Completion completion;
+  double sum_logprob = 0;
+  bool running = false, finished = false;
+
+  int64_t pending() const { return static_cast<int64_t>(tokens.size()) - table.length; }
+};
+
+struct RequestState {
+  using Clock = std::chrono::steady_clock;
+
+  // Checks the request: see Engine::submit. `capacity`: tokens that the whole cache holds.
+  RequestState(Request asked, OnEvent listener, const Llama& model, const Tokenizer& tokenizer,
+               int64_t capacity, int64_t max_running);
+
+  RequestId id = 0;  // in the order of arrival
+  Request request;
+  OnEvent on_event;
+  TokenRules rules;
+  int64_t best_of, limit;  // answers made; tokens of an answer at most
+  // The first alone until its prompt is computed; then the others begin on its blocks.
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  RequestResult result;
+  Clock::time_point submitted = Clock::now();
+  bool unheard = false;  // its listener threw; it is told of the end only
+
+  const Tokenizer* tokenizer;
+  // Sequences that are still to come.
+  int64_t unborn() const { return best_of - static_cast<int64_t>(sequences.size()); }
+  bool wants_logprobs() const { return request.logprobs >= 0 || best_of > request.n; }
+  bool all_finished() const;
+  double seconds() const;  // since it was submitted
+};
+
+// The next token of `sequence` out of the model's logits [V] (fp32, CPU, changed): chosen, appended,
+// its text released. Sets finish_reason where the answer has ended. kData if the logits are not
+// finite.
+struct NewToken {
+  bool chosen = false;  // false where an ending id was drawn
+  SampledToken token;
+  std::string text;
+};
+NewToken choose_token(Sequence& sequence, at::Tensor logits);
+
+}  // namespace llama2zh

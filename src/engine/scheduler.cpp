@@ -1,0 +1,177 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+#include <tuple>
+
+namespace llama2zh {
+namespace {
+
+bool goes_before(const Sequence* a, const Sequence* b) {
+  const auto rank = [](const Sequence* s) {
+    return std::tuple(-s->request->request.priority, s->request->id, s->index);
+  };
+  return rank(a) < rank(b);
+}
+
+void insert_in_order(std::vector<Sequence*>& list, Sequence* sequence) {
+  list.insert(std::upper_bound(list.begin(), list.end(), sequence, goes_before), sequence);
+}
+
+int64_t priority_of(const Sequence& sequence) { return sequence.request->request.priority; }
+
+}  // namespace
+
+Scheduler::Scheduler(const EngineConfig& config, const Llama& model)
+    : config_(config),
+      pool_(kv_blocks(config, model), config.prefix_cache),
+      store_(model.config, pool_.size(), kv_type(config, model), model.device()) {}
+
+void Scheduler::add(Sequence& sequence) { insert_in_order(waiting_, &sequence); }
+
+void Scheduler::remove(Sequence& sequence) {
+  std::erase(running_, &sequence);
+  std::erase(waiting_, &sequence);
+  sequence.running = false;
+  release_blocks(sequence.table, pool_);
+}
+
+void Scheduler::fork(const Sequence& from, Sequence& to) {
+  to.table = from.table;
+  to.keys = from.keys;
+  for (const BlockId block : to.table.blocks) pool_.share(block);
+  to.running = true;
+  insert_in_order(running_, &to);
+}
+
+std::vector<Planned> Scheduler::plan_step(std::vector<Failure>& failed) {
+  Step step{{}, config_.max_step_tokens, &failed};
+  plan_running(step, /*decoding=*/true);
+  plan_running(step, /*decoding=*/false);
+  plan_waiting(step);
+  std::sort(step.planned.begin(), step.planned.end(), [](const Planned& a, const Planned& b) {
+    return a.sequence->table.length != b.sequence->table.length
+               ? a.sequence->table.length > b.sequence->table.length
+               : goes_before(a.sequence, b.sequence);
+  });
+  return step.planned;
+}
+
+void Scheduler::plan_running(Step& step, bool decoding) {
+  const std::vector<Sequence*> candidates = running_;  // making way changes running_
+  for (Sequence* sequence : candidates) {
+    if (!sequence->running || (sequence->pending() == 1) != decoding) continue;
+    const int64_t rows = std::min(sequence->pending(), step.budget);
+    if (rows > 0 && make_way(*sequence, rows, step)) plan(*sequence, rows, step);
+  }
+}
+
+void Scheduler::plan_waiting(Step& step) {
+  while (!waiting_.empty() && step.budget > 0) {
+    Sequence& sequence = *waiting_.front();
+    if (!let_in(sequence, step)) return;
+    waiting_.erase(waiting_.begin());
+    sequence.running = true;
+    insert_in_order(running_, &sequence);
+    take_cached(sequence);
+    plan(sequence, std::min(sequence.pending(), step.budget), step);
+  }
+}
+
+// Frees blocks until the sequence can have its own. False if it had to go itself.
+bool Scheduler::make_way(Sequence& sequence, int64_t rows, Step& step) {
+  while (pool_.available() < sequence.table.needed(rows, pool_)) {
+    Sequence& last = *running_.back();
+    preempt(last, step);
+    if (&last == &sequence) return false;
+  }
+  return true;
+}
+
+// Whether a waiting sequence can run now; those of lower priority make way.
+bool Scheduler::let_in(Sequence& sequence, Step& step) {
+  while (!fits(sequence)) {
+    if (running_.empty() || priority_of(*running_.back()) >= priority_of(sequence)) return false;
+    preempt(*running_.back(), step);
+  }
+  return step.budget > 0;
+}
+
+// All that is there of the sequence must find room, so that nobody is interrupted for it soon.
+bool Scheduler::fits(Sequence& sequence) {
+  int64_t running = static_cast<int64_t>(running_.size()) + 1;
+  for (const Sequence* other : running_) {
+    if (other->index == 0) running += other->request->unborn();
+  }
+  if (sequence.index == 0) running += sequence.request->unborn();
+  if (running > config_.max_running) return false;
+  const auto tokens = static_cast<int64_t>(sequence.tokens.size());
+  auto needed = (tokens + kBlockTokens - 1) / kBlockTokens;
+  if (needed <= pool_.available()) return true;
+  for (int64_t i = 0; config_.prefix_cache && i < (tokens - 1) / kBlockTokens; ++i) {
+    if (!pool_.is_held(key_of(sequence, static_cast<size_t>(i)))) break;
+    --needed;
+  }
+  return pool_.available() >= needed;
+}
+
+// The last token is computed in any case: its logits are wanted.
+void Scheduler::take_cached(Sequence& sequence) {
+  if (!config_.prefix_cache) return;
+  const size_t most = (sequence.tokens.size() - 1) / kBlockTokens;
+  for (size_t i = 0; i < most; ++i) {
+    const BlockId block = pool_.find(key_of(sequence, i));
+    if (block < 0) break;
+    sequence.table.blocks.push_back(block);
+    sequence.table.length += kBlockTokens;
+  }
+  RequestState& owner = *sequence.request;
+  if (sequence.completion.ids.empty()) owner.result.cached_tokens = sequence.table.length;
+}
+
+void Scheduler::preempt(Sequence& sequence, Step& step) {
+  const auto planned =
+      std::find_if(step.planned.begin(), step.planned.end(),
+                   [&](const Planned& entry) { return entry.sequence == &sequence; });
+  if (planned != step.planned.end()) {
+    step.budget += planned->rows;
+    step.planned.erase(planned);
+  }
+  remove(sequence);
+  add(sequence);
+  ++preemptions_;
+}
+
+void Scheduler::plan(Sequence& sequence, int64_t rows, Step& step) {
+  try {
+    make_room(sequence.table, rows, pool_, store_);
+  } catch (...) {
+    step.failed->push_back({&sequence, std::current_exception()});
+    return;
+  }
+  step.planned.push_back({&sequence, rows});
+  step.budget -= rows;
+}
+
+void Scheduler::computed(const Planned& planned) {
+  Sequence& sequence = *planned.sequence;
+  BlockTable& table = sequence.table;
+  const int64_t before = table.length / kBlockTokens;
+  table.length += planned.rows;
+  if (!config_.prefix_cache) return;
+  for (int64_t i = before; i < table.length / kBlockTokens; ++i) {
+    const auto block = static_cast<size_t>(i);
+    pool_.publish(table.blocks[block], key_of(sequence, block));
+  }
+}
+
+const BlockKey& Scheduler::key_of(Sequence& sequence, size_t block) {
+  std::vector<BlockKey>& keys = sequence.keys;
+  while (keys.size() <= block) {
+    const auto tokens = std::span<const TokenId>(sequence.tokens);
+    keys.push_back(block_key(keys.empty() ? "" : keys.back(),
+                             tokens.subspan(keys.size() * kBlockTokens, kBlockTokens)));
+  }
+  return keys[block];
+}
+
+}  // namespace llama2zh
