@@ -63,7 +63,10 @@ BenchModel open_bench_model(const BenchOptions& bench, RunConfig& run) {
   run.model.device = device.str();
   run.model.dtype = dtype_name(result.model->compute_dtype());
   result.model->for_each_weight([&](const std::string&, at::Tensor& weight) {
-    result.weight_bytes += static_cast<uint64_t>(weight.nbytes());
+    if (weight.defined()) result.weight_bytes += static_cast<uint64_t>(weight.nbytes());
+  });
+  result.model->for_each_projection([&](const std::string&, const Linear& linear) {
+    if (linear.quantized) result.weight_bytes += linear.quantized->bytes();
   });
   if (run.method == "full") {
     train_all_parameters(*result.model);

@@ -85,15 +85,13 @@ const std::vector<Command>& commands() {
        run_bench_train},
       {"bench sft", "Rows/s of fine-tuning steps on real dialogues, packed or padded",
        run_bench_sft},
-<<<<<<< HEAD
       {"bench kernels", "GFLOP/s and GB/s of products with bfloat16, int8 and int4 weights",
        run_bench_kernels},
-=======
       {"bench generate", "Tokens/s of prompts and of answers, by length and batch",
        run_bench_generate},
       {"bench throughput", "Tokens/s and latencies of many requests answered together",
        run_bench_throughput},
->>>>>>> main
+      {"quantize", "A model in int8 or int4 weights, and what that changed", run_quantize},
       {"merge", "Base + adapters -> a plain model folder", run_merge},
       {"convert", "Between Hugging Face, Meta and llama2.c layouts", run_convert},
       {"generate", "Answer one prompt, or each row of a file", run_generate},

@@ -128,6 +128,7 @@ int run_convert(const std::vector<std::string>& args) {
 
   at::NoGradGuard no_grad;
   const OpenModel model = open_model(options.input);
+  refuse_quantized(model, "it can't be converted");
   const bool to_meta = options.to == "meta";
   if (to_meta) check_meta_parts(model.config.to_json(), static_cast<int>(options.parts));
   const std::optional<Tokenizer> found = convert_tokenizer(options);

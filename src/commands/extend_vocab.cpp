@@ -191,6 +191,7 @@ int run_extend_vocab(const std::vector<std::string>& args) {
   OpenModel model;
   if (!options.model.empty()) {
     model = open_model(options.model);
+    refuse_quantized(model, "its vocabulary can't be extended");
     check_vocabulary(base, model.config, options.model);
   }
 

@@ -15,6 +15,7 @@ int run_pretrain(const std::vector<std::string>& args);
 int run_sft(const std::vector<std::string>& args);
 int run_dpo(const std::vector<std::string>& args);
 int run_launch(const std::vector<std::string>& args);
+int run_quantize(const std::vector<std::string>& args);
 int run_merge(const std::vector<std::string>& args);
 int run_convert(const std::vector<std::string>& args);
 int run_generate(const std::vector<std::string>& args);

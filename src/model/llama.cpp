@@ -5,6 +5,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/repeat_interleave.h>
@@ -73,6 +74,15 @@ at::Tensor neftune_noise(const at::Tensor& x, const at::Tensor& positions, doubl
   return (noise * bound).to(x.scalar_type());
 }
 
+at::Tensor rows_of(const QuantizedMatrix& matrix, const at::Tensor& ids, at::ScalarType type) {
+  at::Tensor result = at::empty({ids.size(0), matrix.in}, ids.options().dtype(type));
+  const int64_t* id = ids.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < ids.size(0); ++i) {
+    result.narrow(0, i, 1).copy_(dequantize(matrix, id[i], 1, type));
+  }
+  return result;
+}
+
 bool has_dropout(const DecoderLayer& layer) {
   for (const auto& [name, linear] : projections(layer)) {
     if (linear->lora && linear->lora->dropout > 0) return true;
@@ -119,7 +129,15 @@ at::Tensor Llama::forward(const at::Tensor& ids, AttentionContext& context,
   return rms_norm(x, norm, config.rms_norm_eps);
 }
 
+at::Tensor Llama::forward_layer(int64_t layer, const at::Tensor& x,
+                                AttentionContext& context) const {
+  const auto [cos, sin] = rotary_.at_positions(context.positions());
+  return layers[static_cast<size_t>(layer)].forward(x, {cos, sin}, context, layer,
+                                                    config.layer_shape(), /*training=*/false);
+}
+
 at::Tensor Llama::embed(const at::Tensor& ids) const {
+  if (embed_tokens_quantized) return rows_of(*embed_tokens_quantized, ids, compute_dtype_);
   at::Tensor x = at::embedding(embed_tokens, ids).to(compute_dtype_);
   if (!embed_tokens_rows.defined()) return x;
   const int64_t first = embed_tokens.size(0) - embed_tokens_rows.size(0);
@@ -137,9 +155,14 @@ at::Tensor Llama::logits(const at::Tensor& hidden) const {
       .to(at::kFloat);
 }
 
+at::Tensor Llama::head_weight() const {
+  if (!lm_head.quantized) return lm_head.weight;
+  return dequantize(*lm_head.quantized, 0, config.vocab_size, compute_dtype_);
+}
+
 at::Tensor Llama::loss(const at::Tensor& hidden, const at::Tensor& labels,
                        const LossOptions& options) const {
-  return linear_cross_entropy(hidden, lm_head.weight, labels, options, lm_head_rows);
+  return linear_cross_entropy(hidden, head_weight(), labels, options, lm_head_rows);
 }
 
 void Llama::for_each_weight(

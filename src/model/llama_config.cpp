@@ -37,10 +37,6 @@ void check_architecture(const ConfigReader& reader) {
   for (const char* bias : {"attention_bias", "mlp_bias"}) {
     if (reader.boolean(bias, false)) reader.fail(bias, "biases are not supported");
   }
-  if (reader.has("quantization_config")) {
-    reader.fail("quantization_config", "weights quantized by another tool are not supported",
-                "use the model's float16 or bfloat16 weights");
-  }
 }
 
 void read_sizes(const ConfigReader& reader, LlamaConfig& config) {
@@ -100,6 +96,9 @@ LlamaConfig LlamaConfig::parse(const ordered_json& value, std::string_view where
   config.bos_token_id = first_id(reader.ids("bos_token_id", {1}));
   config.eos_token_id = reader.ids("eos_token_id", {2});
   config.pad_token_id = first_id(reader.ids("pad_token_id", {}));
+  if (reader.has("quantization_config")) {
+    config.quantization = QuantizationConfig::parse(value.at("quantization_config"), where);
+  }
   config.original = value;
   return config;
 }
@@ -133,6 +132,8 @@ ordered_json LlamaConfig::to_json() const {
   if (eos_token_id.size() == 1) out["eos_token_id"] = eos_token_id.front();
   if (eos_token_id.size() > 1) out["eos_token_id"] = eos_token_id;
   out["pad_token_id"] = id_or_null(pad_token_id);
+  out.erase("quantization_config");
+  if (quantization) out["quantization_config"] = quantization->to_json();
   return out;
 }
 

@@ -6,9 +6,11 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
 
+#include <map>
 #include <set>
 #include <utility>
 
+#include "full_weights.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/text.h"
@@ -23,6 +25,8 @@ constexpr size_t kShownProblems = 3;
 bool is_float_type(at::ScalarType type) {
   return type == at::kFloat || type == at::kBFloat16 || type == at::kHalf || type == at::kDouble;
 }
+
+bool is_part_of_quantized(const TensorInfo& info) { return !info.name.ends_with(".weight"); }
 
 // Old checkpoints store a buffer that is computed; a tied one may hold its head a second time.
 bool is_ignored(const std::string& name, const LlamaConfig& config) {
@@ -58,7 +62,10 @@ std::vector<std::string> find_problems(const LlamaConfig& config, const TensorSo
       problems.push_back(expected.name + " is missing");
     } else if (found->shape != expected.shape) {
       problems.push_back(shape_problem(expected, *found, config));
-    } else if (!is_float_type(found->dtype)) {
+    } else if (is_part_of_quantized(expected) && found->dtype != expected.dtype) {
+      problems.push_back(cat(found->name, " holds ", dtype_name(found->dtype), ", expected ",
+                             dtype_name(expected.dtype)));
+    } else if (!is_part_of_quantized(expected) && !is_float_type(found->dtype)) {
       problems.push_back(
           cat(found->name, " holds ", dtype_name(found->dtype), ", expected a float type"));
     }
@@ -128,9 +135,18 @@ OpenModel open_model(const fs::path& path) {
   }
   check_tensors(open);
   // What config.json says about the type may be wrong; the file knows.
-  open.config.dtype = dtype_name(open.source->require("model.embed_tokens.weight").dtype);
+  open.config.dtype = dtype_name(open.source->require("model.norm.weight").dtype);
+  if (const TensorInfo* info = open.source->find("model.embed_tokens.weight")) {
+    open.config.dtype = dtype_name(info->dtype);
+  }
   if (open.config.dtype == "Double") open.config.dtype = "float32";
   return open;
+}
+
+void refuse_quantized(const OpenModel& open, const std::string& what) {
+  if (!open.config.quantization) return;
+  fail_usage(open.path.string(), cat("its weights are quantized: ", what),
+             "take the model that it was made from, and quantize the result");
 }
 
 namespace {
@@ -142,17 +158,65 @@ bool stays_as_stored(const at::Tensor& weight, at::ScalarType compute_dtype, at:
          (weight.scalar_type() == at::kBFloat16 || weight.scalar_type() == at::kHalf);
 }
 
+// The matrices that a folder holds quantized, put into their places. A GPU has no kernels for them
+// here: it gets them in the compute type.
+class QuantizedWeights {
+ public:
+  QuantizedWeights(const OpenModel& open, Llama& model) : open_(&open), model_(&model) {
+    if (!open.config.quantization) return;
+    LlamaConfig plain = open.config;
+    plain.quantization.reset();
+    for (const TensorInfo& info : expected_tensors(plain, at::kFloat)) shapes_[info.name] = info;
+    model.for_each_projection([this](const std::string& name, Linear& linear) {
+      linears_[name + ".weight"] = &linear;
+    });
+    linears_[kHeadName] = &model.lm_head;
+  }
+  Activations activations() const {
+    const auto& config = open_->config.quantization;
+    return config && config->activations == "float" ? Activations::kFloat : Activations::kInt8;
+  }
+  // False if the weight of that name is not quantized.
+  bool put(const std::string& name, at::Tensor& weight) const {
+    const auto& config = open_->config.quantization;
+    if (!config || !is_quantized(*config, name, open_->config.tie_word_embeddings)) return false;
+    const auto matrix = std::make_shared<const QuantizedMatrix>(
+        load_quantized(*open_->source, *config, shapes_.at(name)));
+    if (!model_->device().is_cpu()) {
+      weight = dequantize(*matrix).to(model_->device(), model_->compute_dtype());
+    } else if (name == kEmbeddingName) {
+      model_->embed_tokens_quantized = matrix;
+    } else {
+      linears_.at(name)->quantized = matrix;
+      linears_.at(name)->activations = activations();
+    }
+    return true;
+  }
+
+ private:
+  const OpenModel* open_;
+  Llama* model_;
+  std::map<std::string, TensorInfo> shapes_;
+  std::map<std::string, Linear*> linears_;
+};
+
 }  // namespace
 
 std::unique_ptr<Llama> load_model(const OpenModel& open, at::ScalarType compute_dtype,
                                   at::Device device) {
   auto model = std::make_unique<Llama>(open.config, compute_dtype, device);
+  const QuantizedWeights quantized(open, *model);
   model->for_each_weight([&](const std::string& name, at::Tensor& weight) {
+    if (quantized.put(name, weight)) return;
     weight = open.source->load(name);
     if (!stays_as_stored(weight, compute_dtype, device))
       weight = weight.to(device, compute_dtype);  // no copy when nothing changes
   });
-  if (open.config.tie_word_embeddings) model->lm_head.weight = model->embed_tokens;
+  if (open.config.tie_word_embeddings) {
+    model->lm_head.weight = model->embed_tokens;
+    model->lm_head.quantized = model->embed_tokens_quantized;
+    model->lm_head.activations = quantized.activations();
+  }
   return model;
 }
 

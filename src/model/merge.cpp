@@ -173,6 +173,7 @@ at::Tensor log_probabilities(const Llama& model, const at::Tensor& ids) {
 void merge_adapters(const MergeOptions& options, const Tokenizer* tokenizer) {
   at::NoGradGuard no_grad;
   OpenModel base = open_model(options.base);
+  refuse_quantized(base, "adapters can't be merged into it");
   for (const fs::path& adapter : options.adapters)
     check_adapter_vocabulary(adapter, base.config, options.base);
   check_bases(options, base);  // the base as it is stored

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <string_view>
+#include <utility>
 
 #include "full_weights.h"
 #include "llama2zh/base/hash.h"
@@ -11,6 +12,7 @@
 #include "llama2zh/base/text.h"
 #include "llama2zh/formats/safetensors.h"
 #include "llama2zh/model/load.h"
+#include "model_files.h"
 
 namespace llama2zh {
 namespace {
@@ -28,6 +30,11 @@ ordered_json generation_config(const LlamaConfig& config) {
 
 }  // namespace
 
+void write_config_files(const std::filesystem::path& folder, const LlamaConfig& config) {
+  write_json_file(folder / "config.json", config.to_json());
+  write_json_file(folder / "generation_config.json", generation_config(config));
+}
+
 std::vector<TensorInfo> expected_tensors(const LlamaConfig& config, at::ScalarType dtype) {
   const int64_t h = config.hidden_size, i = config.intermediate_size, v = config.vocab_size;
   const int64_t q = config.num_attention_heads * config.head_dim;
@@ -38,14 +45,23 @@ std::vector<TensorInfo> expected_tensors(const LlamaConfig& config, at::ScalarTy
       {"mlp.gate_proj", {i, h}},        {"mlp.up_proj", {i, h}},
       {"mlp.down_proj", {h, i}},        {"input_layernorm", {h}},
       {"post_attention_layernorm", {h}}};
-  std::vector<TensorInfo> result{{"model.embed_tokens.weight", dtype, {v, h}}};
-  for (int64_t n = 0; n < config.num_hidden_layers; ++n) {
-    for (const auto& [name, shape] : layer) {
-      result.push_back({cat("model.layers.", n, ".", name, ".weight"), dtype, shape});
+  std::vector<TensorInfo> result;
+  const auto add = [&](std::string name, const std::vector<int64_t>& shape) {
+    const TensorInfo weight{std::move(name), dtype, shape};
+    if (!config.quantization ||
+        !is_quantized(*config.quantization, weight.name, config.tie_word_embeddings)) {
+      result.push_back(weight);
+      return;
     }
+    for (TensorInfo& part : quantized_tensors(*config.quantization, weight))
+      result.push_back(std::move(part));
+  };
+  add(kEmbeddingName, {v, h});
+  for (int64_t n = 0; n < config.num_hidden_layers; ++n) {
+    for (const auto& [name, shape] : layer) add(cat("model.layers.", n, ".", name, ".weight"), shape);
   }
-  result.push_back({"model.norm.weight", dtype, {h}});
-  if (!config.tie_word_embeddings) result.push_back({"lm_head.weight", dtype, {v, h}});
+  add("model.norm.weight", {h});
+  if (!config.tie_word_embeddings) add(kHeadName, {v, h});
   return result;
 }
 
@@ -60,8 +76,7 @@ void save_model(const std::filesystem::path& folder, const LlamaConfig& config,
   writer.finish();
   LlamaConfig stored = config;
   stored.dtype = dtype_name(options.dtype);
-  write_json_file(folder / "config.json", stored.to_json());
-  write_json_file(folder / "generation_config.json", generation_config(config));
+  write_config_files(folder, stored);
   if (tokenizer != nullptr) tokenizer->save(folder, options.template_name);
   Manifest manifest;
   manifest.kind = "model";

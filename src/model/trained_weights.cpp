@@ -105,6 +105,10 @@ const at::Tensor& full_weight(const Llama& model, const std::string& name) {
 void train_full_weight(Llama& model, const std::string& name, const at::Tensor& source,
                        int64_t first_row) {
   const bool tied = model.config.tie_word_embeddings;
+  if (!source.defined()) {
+    fail_usage(name, "it is quantized in this model, so that it can't be trained",
+               "leave it out of lora.modules_to_save, or quantize the model without it");
+  }
   if (tied && (model.embed_tokens.requires_grad() || model.embed_tokens_rows.defined())) return;
   if (first_row == 0) {
     const at::Tensor master = fp32_master(source, model.device());
@@ -144,6 +148,10 @@ std::vector<NamedParameter> trained_parameters(Llama& model) {
 }
 
 void train_all_parameters(Llama& model, const TrainScope& scope) {
+  if (model.config.quantization) {
+    fail_usage("method", "full training needs weights that are not quantized",
+               "train an adapter, or the model that this one was made from");
+  }
   const FrozenNames frozen(scope.freeze);
   std::vector<std::string> names;
   freeze_weights(model);

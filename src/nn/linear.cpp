@@ -71,6 +71,7 @@ at::Tensor dora_weight_norm(const Linear& linear, const Lora& lora) {
 }
 
 at::Tensor Linear::base_product(const at::Tensor& x) const {
+  if (observe) observe(x);
   return quantized ? quantized_linear(x, *quantized, activations) : linear_product(x, weight);
 }
 

@@ -8,14 +8,19 @@ double flops_a_token(const at::Tensor& weight) {
   return static_cast<double>(weight.numel()) * (weight.requires_grad() ? 6 : 4);
 }
 
+double flops_a_token(const Linear& linear) {
+  if (!linear.quantized) return flops_a_token(linear.weight);
+  return 4 * static_cast<double>(linear.out_features() * linear.in_features());
+}
+
 }  // namespace
 
 StepCost::StepCost(Llama& model) {
   model.for_each_projection([&](const std::string&, Linear& linear) {
-    per_token_ += flops_a_token(linear.weight);
+    per_token_ += flops_a_token(linear);
     if (linear.lora) per_token_ += flops_a_token(linear.lora->a) + flops_a_token(linear.lora->b);
   });
-  per_supervised_ = flops_a_token(model.lm_head.weight);
+  per_supervised_ = flops_a_token(model.lm_head);
   const LlamaConfig& config = model.config;
   per_pair_ = 12.0 * static_cast<double>(config.num_hidden_layers * config.num_attention_heads *
                                          config.head_dim);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,8 @@ class Llama {
   Llama(LlamaConfig config, at::ScalarType compute_dtype, at::Device device);
 
   LlamaConfig config;
-  at::Tensor embed_tokens;  // [V, H]
+  at::Tensor embed_tokens;  // [V, H]; undefined where the next stands in for it
+  std::shared_ptr<const QuantizedMatrix> embed_tokens_quantized;
   std::vector<DecoderLayer> layers;
   at::Tensor norm;  // [H]
   Linear lm_head;   // [V, H]; its weight is embed_tokens itself when tied
@@ -48,8 +50,13 @@ class Llama {
   // `context` must live until backward has run.
   at::Tensor forward(const at::Tensor& ids, AttentionContext& context,
                      const ForwardOptions& options = {}) const;
+  // The parts of forward(), for work that goes layer by layer: [T] -> [T, H] in compute_dtype, and
+  // x [T, H] through one layer.
+  at::Tensor embed(const at::Tensor& ids) const;
+  at::Tensor forward_layer(int64_t layer, const at::Tensor& x, AttentionContext& context) const;
   // hidden [N, H] -> [N, V] fp32
   at::Tensor logits(const at::Tensor& hidden) const;
+  at::Tensor head_weight() const;  // [V, H]; a quantized one as a copy in compute_dtype
   // Sum of the head's losses over the labelled rows of hidden [T, H]: see linear_cross_entropy.
   at::Tensor loss(const at::Tensor& hidden, const at::Tensor& labels,
                   const LossOptions& options) const;
@@ -64,7 +71,6 @@ class Llama {
       const std::function<void(const std::string& name, Linear& linear)>& visit);
 
  private:
-  at::Tensor embed(const at::Tensor& ids) const;  // [T] -> [T, H] in compute_dtype
   at::ScalarType compute_dtype_;
   at::Device device_;
   RotaryEmbedding rotary_;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "llama2zh/base/json.h"
+#include "llama2zh/model/quantization_config.h"
 #include "llama2zh/nn/decoder_layer.h"
 #include "llama2zh/nn/rope.h"
 
@@ -31,6 +32,7 @@ struct LlamaConfig {
   std::optional<int64_t> bos_token_id = 1;
   std::vector<int64_t> eos_token_id = {2};
   std::optional<int64_t> pad_token_id;
+  std::optional<QuantizationConfig> quantization;
   ordered_json original;  // the file as read
 
   // Throws kFormat before anything is allocated: another architecture, biases, unknown rope types,

@@ -38,6 +38,9 @@ struct OpenModel {
   std::filesystem::path path;
 };
 OpenModel open_model(const std::filesystem::path& path);
+// kUsage if the model's weights are quantized: `what` ("an adapter can't be merged into it") needs
+// them as they were.
+void refuse_quantized(const OpenModel& open, const std::string& what);
 
 // A model that computes in compute_dtype. On a CPU matrices are memory-mapped as they are stored
 // when the types agree or float32 arithmetic reads narrower weights; all others are converted one

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -42,6 +43,8 @@ class Linear {
   std::shared_ptr<const QuantizedMatrix> quantized;
   Activations activations = Activations::kInt8;
   std::optional<Lora> lora;
+  // Called with the input of each product, where set: calibration looks at what a layer is given.
+  std::function<void(const at::Tensor& x)> observe;
 
   at::Tensor forward(const at::Tensor& x, bool training) const;
   at::Tensor base_product(const at::Tensor& x) const;  // x W^T alone
