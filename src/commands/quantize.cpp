@@ -68,8 +68,7 @@ struct QuantizeVerbOptions {
         option("evaluate", &T::evaluate,
                "Text files on which the result is compared with the source: perplexity of both, KL "
                "divergence, largest logit difference."),
-        option("evaluate_tokens", &T::evaluate_tokens, "Tokens of each file to use.",
-               at_least(16)),
+        option("evaluate_tokens", &T::evaluate_tokens, "Tokens of each file to use.", at_least(16)),
         option("field", &T::field, "JSON key of texts; auto takes input or text."),
         option("tokenizer", &T::tokenizer, "Tokenizer; empty: the model's."),
         option("max_shard_gb", &T::max_shard_gb, "Largest weights file, in GB of 1e9 bytes.",
@@ -80,14 +79,14 @@ struct QuantizeVerbOptions {
 };
 
 CommandSpec quantize_spec() {
-  return {.verb = "quantize",
-          .summary =
-              "Writes a model with int8 or int4 weights, which every verb reads like any other.",
-          .examples = {"llama2zh quantize --model chinese-llama2 --bits 8 --output "
-                       "chinese-llama2-int8 --evaluate zh.txt en.txt",
-                       "llama2zh quantize --model chinese-llama2 --bits 4 --method gptq "
-                       "--calibration zh.jsonl en.jsonl --lm-head --output chinese-llama2-int4"},
-          .required = {"model", "output"}};
+  return {
+      .verb = "quantize",
+      .summary = "Writes a model with int8 or int4 weights, which every verb reads like any other.",
+      .examples = {"llama2zh quantize --model chinese-llama2 --bits 8 --output "
+                   "chinese-llama2-int8 --evaluate zh.txt en.txt",
+                   "llama2zh quantize --model chinese-llama2 --bits 4 --method gptq "
+                   "--calibration zh.jsonl en.jsonl --lm-head --output chinese-llama2-int4"},
+      .required = {"model", "output"}};
 }
 
 QuantizationConfig quantization_of(const QuantizeVerbOptions& options) {
@@ -168,8 +167,7 @@ ordered_json measure(const OpenModel& source, const OpenModel& result,
   const auto reference = load_model(source, dtype, at::kCPU);
   const auto model = load_model(result, dtype, at::kCPU);
   for (const std::string& file : options.evaluate) {
-    const std::vector<TokenId> ids =
-        tokens_of({file}, options, tokenizer, options.evaluate_tokens);
+    const std::vector<TokenId> ids = tokens_of({file}, options, tokenizer, options.evaluate_tokens);
     Progress progress("comparing on " + file, static_cast<int64_t>(ids.size()), "tokens");
     int64_t done = 0;
     const ModelDistance distance =
@@ -216,18 +214,16 @@ std::vector<NamedInput> quantize_inputs(const QuantizeVerbOptions& options) {
 
 void write_quantized(const OpenModel& source, const fs::path& folder,
                      const QuantizeVerbOptions& options, const Tokenizer& tokenizer) {
-  QuantizeOptions quantize{
-      .quantization = quantization_of(options),
-      .calibration = calibration_sequences(options, tokenizer, source.config),
-      .compute_dtype = parse_dtype("auto", source.config, at::kCPU),
-      .max_shard_bytes = static_cast<uint64_t>(options.max_shard_gb * 1e9)};
+  QuantizeOptions quantize{.quantization = quantization_of(options),
+                           .calibration = calibration_sequences(options, tokenizer, source.config),
+                           .compute_dtype = parse_dtype("auto", source.config, at::kCPU),
+                           .max_shard_bytes = static_cast<uint64_t>(options.max_shard_gb * 1e9)};
   int64_t matrices = 0, done = 0;
   LlamaConfig config = source.config;
   for (const TensorInfo& info : expected_tensors(config, at::kFloat))
     matrices += is_quantized(quantize.quantization, info.name, config.tie_word_embeddings) ? 1 : 0;
   Progress progress("quantizing", matrices, "matrices");
-  quantize_model(source, folder, quantize,
-                 [&](const std::string&) { progress.update(++done); });
+  quantize_model(source, folder, quantize, [&](const std::string&) { progress.update(++done); });
   progress.finish();
   tokenizer.save(folder, tokenizer.template_name());
   Manifest manifest{.kind = "model",

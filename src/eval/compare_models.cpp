@@ -15,7 +15,7 @@
 namespace llama2zh {
 namespace {
 
-constexpr int64_t kHeadRows = 128;  // whose logits exist at once
+constexpr int64_t kComparedRows = 128;  // whose logits exist at once
 
 at::Tensor hidden_of(const Llama& model, const at::Tensor& ids) {
   PackedSequences context(ids.size(0), model.device());
@@ -32,8 +32,8 @@ void add_rows(ModelDistance& sum, const at::Tensor& reference, const at::Tensor&
   sum.reference_nll += nll(p);
   sum.nll += nll(q);
   sum.kl += (p.exp() * (p - q)).sum(at::kDouble).item<double>();
-  sum.max_logit_difference = std::max(sum.max_logit_difference,
-                                      (reference - logits).abs().max().item<double>());
+  sum.max_logit_difference =
+      std::max(sum.max_logit_difference, (reference - logits).abs().max().item<double>());
   sum.same_top += p.argmax(1).eq(q.argmax(1)).sum().item<int64_t>();
   sum.positions += targets.size(0);
 }
@@ -67,8 +67,8 @@ ModelDistance compare_models(const Llama& reference, const Llama& model, TokenId
     std::copy_n(ids.begin() + begin, count, stream.mutable_data_ptr<int64_t>() + 1);
     const at::Tensor inputs = stream.narrow(0, 0, count), targets = stream.narrow(0, 1, count);
     const at::Tensor expected = hidden_of(reference, inputs), found = hidden_of(model, inputs);
-    for (int64_t row = 0; row < count; row += kHeadRows) {
-      const int64_t rows = std::min(kHeadRows, count - row);
+    for (int64_t row = 0; row < count; row += kComparedRows) {
+      const int64_t rows = std::min(kComparedRows, count - row);
       add_rows(sum, reference.logits(expected.narrow(0, row, rows)).cpu(),
                model.logits(found.narrow(0, row, rows)).cpu(), targets.narrow(0, row, rows));
     }

@@ -167,9 +167,8 @@ class QuantizedWeights {
     LlamaConfig plain = open.config;
     plain.quantization.reset();
     for (const TensorInfo& info : expected_tensors(plain, at::kFloat)) shapes_[info.name] = info;
-    model.for_each_projection([this](const std::string& name, Linear& linear) {
-      linears_[name + ".weight"] = &linear;
-    });
+    model.for_each_projection(
+        [this](const std::string& name, Linear& linear) { linears_[name + ".weight"] = &linear; });
     linears_[kHeadName] = &model.lm_head;
   }
   Activations activations() const {

@@ -9,12 +9,8 @@ namespace llama2zh {
 namespace {
 
 constexpr std::string_view kWeight = ".weight";
-constexpr int64_t kColumns = 16;        // of a block of codes
-constexpr int64_t kRowPadding = 128;    // of a row with one scale
-
-std::string module_of(std::string_view weight_name) {
-  return std::string(weight_name.substr(0, weight_name.size() - kWeight.size()));
-}
+constexpr int64_t kColumns = 16;      // of a block of codes
+constexpr int64_t kRowPadding = 128;  // of a row with one scale
 
 std::string one_of_texts(const ConfigReader& reader, const char* key, const std::string& absent,
                          const std::vector<std::string>& known) {
@@ -49,9 +45,8 @@ QuantizationConfig QuantizationConfig::parse(const ordered_json& value, std::str
 }
 
 ordered_json QuantizationConfig::to_json() const {
-  return {{"quant_method", "llama2zh"}, {"bits", bits},
-          {"group_size", group_size},   {"method", method},
-          {"lm_head", lm_head},         {"embed_tokens", embed_tokens},
+  return {{"quant_method", "llama2zh"}, {"bits", bits},       {"group_size", group_size},
+          {"method", method},           {"lm_head", lm_head}, {"embed_tokens", embed_tokens},
           {"activations", activations}};
 }
 
@@ -68,7 +63,7 @@ std::vector<TensorInfo> quantized_tensors(const QuantizationConfig& config,
   const int64_t group = per_row ? kRowPadding : config.group_size;
   const int64_t blocks = (weight.shape.at(0) + kColumns - 1) / kColumns;
   const int64_t groups = (in + group - 1) / group;
-  const std::string module = module_of(weight.name);
+  const std::string module = weight.name.substr(0, weight.name.size() - kWeight.size());
   return {{module + ".codes", at::kByte, {blocks, groups * group * kColumns * config.bits / 8}},
           {module + ".scales",
            per_row ? at::kFloat : at::kHalf,
@@ -77,7 +72,7 @@ std::vector<TensorInfo> quantized_tensors(const QuantizationConfig& config,
 
 QuantizedMatrix load_quantized(const TensorSource& source, const QuantizationConfig& config,
                                const TensorInfo& weight) {
-  const std::string module = module_of(weight.name);
+  const std::string module = weight.name.substr(0, weight.name.size() - kWeight.size());
   QuantizedMatrix matrix;
   matrix.out = weight.shape.at(0);
   matrix.in = weight.shape.at(1);

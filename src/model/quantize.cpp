@@ -115,8 +115,7 @@ class Quantizer {
       writer_->add(name, weight);
       return;
     }
-    const auto result =
-        std::make_shared<const QuantizedMatrix>(quantized(name, weight, hessian));
+    const auto result = std::make_shared<const QuantizedMatrix>(quantized(name, weight, hessian));
     const std::string module = name.substr(0, name.size() - std::string(".weight").size());
     writer_->add(module + ".codes", result->codes);
     writer_->add(module + ".scales", result->scales);

@@ -58,7 +58,8 @@ std::vector<TensorInfo> expected_tensors(const LlamaConfig& config, at::ScalarTy
   };
   add(kEmbeddingName, {v, h});
   for (int64_t n = 0; n < config.num_hidden_layers; ++n) {
-    for (const auto& [name, shape] : layer) add(cat("model.layers.", n, ".", name, ".weight"), shape);
+    for (const auto& [name, shape] : layer)
+      add(cat("model.layers.", n, ".", name, ".weight"), shape);
   }
   add("model.norm.weight", {h});
   if (!config.tie_word_embeddings) add(kHeadName, {v, h});

@@ -11,7 +11,7 @@ namespace llama2zh {
 // What a weight's inputs were: the sum of x^T x over calibration rows, [in, in] fp32.
 class InputHessian {
  public:
-  void add(const at::Tensor& x);  // [..., in] of any float type
+  void add(const at::Tensor& x);                  // [..., in] of any float type
   const at::Tensor& sum() const { return sum_; }  // undefined before the first rows
   int64_t rows() const { return rows_; }
 

@@ -17,8 +17,8 @@ namespace llama2zh {
 // NAME.codes and NAME.scales in the layout of kernels/quantized_matrix.h instead of NAME.weight, so
 // that a file is mapped and used as it is.
 struct QuantizationConfig {
-  int64_t bits = 8;         // 8 | 4
-  int64_t group_size = -1;  // 32 | 64 | 128; -1: one scale a row
+  int64_t bits = 8;            // 8 | 4
+  int64_t group_size = -1;     // 32 | 64 | 128; -1: one scale a row
   std::string method = "rtn";  // how codes were chosen: rtn | gptq
   bool lm_head = false;        // with tied embeddings the same as embed_tokens
   bool embed_tokens = false;
