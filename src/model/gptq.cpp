@@ -165,8 +165,8 @@ QuantizedMatrix gptq_quantize(const at::Tensor& weight, const at::Tensor& hessia
   work.weight = weight.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true).contiguous();
   if (!work.weight.isfinite().all().item<bool>()) fail_data("gptq", "a weight is not finite");
   work.factor = inverse_factor(hessian, damping);
-  work.weights = hessian.diagonal().add(1e-6 * hessian.diagonal().mean().item<double>() + 1e-30);
-  work.weights = work.weights.contiguous();
+  const double mean = hessian.diagonal().mean().item<double>();
+  work.weights = hessian.diagonal().add(damping * mean + 1e-30).contiguous();
   work.codes = at::empty({out, in}, at::kByte);
   work.group = group_size == -1 ? in : group_size;
   work.scales = at::empty({out, (in + work.group - 1) / work.group}, at::kFloat);

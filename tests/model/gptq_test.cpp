@@ -83,7 +83,8 @@ TEST(Gptq, InputsThatNeverOccurAreRounded) {
   const at::Tensor weight = random({16, 64}, 7), x = random({100, 64}, 8);
   x.narrow(1, 10, 20).zero_();
   const QuantizedMatrix matrix = gptq_quantize(weight, x.t().mm(x), 8, 32);
-  EXPECT_LT((dequantize(matrix) - weight).abs().max().item<double>(), 0.05);
+  const at::Tensor change = (dequantize(matrix) - weight).narrow(1, 10, 20);
+  EXPECT_LT(change.abs().max().item<double>(), 0.1);  // of weights up to 3: none is cut off
 }
 
 TEST(Gptq, ZerosStayZeros) {

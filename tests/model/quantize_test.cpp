@@ -76,7 +76,7 @@ TEST_P(QuantizeModel, LoadsAsTheModelItsCodesMean) {
   const at::Tensor logits = loaded->logits(loaded->forward(ids, context));
   const at::Tensor expected = expected_logits(ids);
   // Activations of 8 bits round; those in float do not.
-  const double allowed = GetParam().config.activations == "float" ? 1e-4 : 0.05;
+  const double allowed = GetParam().config.activations == "float" ? 1e-4 : 0.1;
   EXPECT_LT((logits - expected).abs().max().item<double>(),
             allowed * expected.abs().max().item<double>());
   EXPECT_FALSE(loaded->layers[0].mlp.up_proj.weight.defined());

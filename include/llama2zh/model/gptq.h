@@ -25,8 +25,8 @@ class InputHessian {
 // weight [out, in] of any float type; `hessian` [in, in]; damping: share of the mean diagonal that is
 // added to it. Symmetric, with the zero in the middle; scales are searched so that the squared error
 // weighted by the hessian's diagonal is least, and with 4 bits may be negative, so that the one code
-// more on the lower side serves the larger end. Inputs that never occurred count as rounded to the
-// nearest. kData where the hessian is not finite.
+// more on the lower side serves the larger end. Weights of inputs that never occurred are rounded to
+// the nearest. kData where the hessian is not finite.
 QuantizedMatrix gptq_quantize(const at::Tensor& weight, const at::Tensor& hessian, int bits,
                               int64_t group_size, double damping = 0.01);
 
