@@ -52,8 +52,9 @@ std::vector<TokenId> prompt_of_row(const LoadedModel& loaded, const PromptForm& 
     const std::string text = row[key].get<std::string>();
     if (form.raw) return raw_ids(*loaded.tokenizer, text);
     std::vector<Message> messages = {{Role::kUser, text}};
-    if (row.contains("system") && row["system"].is_string() && row["system"] != "")
-      messages.insert(messages.begin(), {Role::kSystem, row["system"].get<std::string>()});
+    const std::string system =
+        row.contains("system") && row["system"].is_string() ? row["system"].get<std::string>() : "";
+    if (!system.empty()) messages.insert(messages.begin(), {Role::kSystem, system});
     return chat_ids(loaded, form, std::move(messages));
   }
   return chat_ids(loaded, form, dialogue_of(std::move(row), where));

@@ -142,8 +142,9 @@ void write_pages_by_index(const KvPages& pages, const at::Tensor& k, const at::T
   using at::indexing::Slice;
   const int64_t beyond = pages.values.size(3) - v.size(2);
   for (const PagedRows& sequence : sequences) {
-    const auto [page, slot] = places_of(sequence, pages.keys.device());
-    const auto write = [&](const at::Tensor& x, bool keys) {
+    const auto places = places_of(sequence, pages.keys.device());
+    const auto write = [&, &page = places.first, &slot = places.second](const at::Tensor& x,
+                                                                        bool keys) {
       const at::Tensor rows = x.narrow(0, sequence.first_row, sequence.rows);
       auto [codes, scale] = quantized(rows, pages.keys.scalar_type());
       at::Tensor to = keys ? pages.keys.transpose(2, 3) : pages.values;

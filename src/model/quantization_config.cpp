@@ -14,7 +14,7 @@ constexpr int64_t kRowPadding = 128;  // of a row with one scale
 
 std::string one_of_texts(const ConfigReader& reader, const char* key, const std::string& absent,
                          const std::vector<std::string>& known) {
-  const std::string value = reader.text(key, absent);
+  std::string value = reader.text(key, absent);
   for (const std::string& each : known)
     if (value == each) return value;
   reader.fail(key, cat("expected ", join(known, " or ")));

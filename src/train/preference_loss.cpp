@@ -88,7 +88,7 @@ PairLogProbs as_pairs(const at::Tensor& of_sequences, int64_t count) {
 
 // The head in the activations' type; rows that train stand in for its last ones.
 at::Tensor head_matrix(const Llama& model, at::ScalarType type) {
-  const at::Tensor weight = model.head_weight();
+  at::Tensor weight = model.head_weight();
   if (!model.lm_head_rows.defined()) return weight;
   const at::Tensor frozen = weight.narrow(0, 0, weight.size(0) - model.lm_head_rows.size(0));
   return at::cat({frozen.to(type), model.lm_head_rows.to(type)});
