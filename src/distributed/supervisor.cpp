@@ -63,7 +63,8 @@ Supervisor::~Supervisor() {
     ::waitpid(rank->process.pid, nullptr, 0);
   }
   ::close(signals_);
-  ::sigprocmask(SIG_SETMASK, &outer_mask_, nullptr);
+  // After a stop the program only ends; a signal that came a little later must not change its exit code.
+  if (stop_signal_ == 0) ::sigprocmask(SIG_SETMASK, &outer_mask_, nullptr);
 }
 
 StartResult Supervisor::run(const std::vector<RankCommand>& commands, int64_t restart) {

@@ -171,6 +171,18 @@ TEST_F(Launch, SignalsAtOnceAreOneRequest) {
   EXPECT_EQ(program.wait(), 0) << program.err();
 }
 
+TEST_F(Launch, ASignalAfterTheRanksEndedChangesNothing) {
+  for (int delay = 0; delay < 20; delay += 2) {
+    for (const char* name : {"ready.0", "ready.1"}) std::filesystem::remove(folder_ / name);
+    StartedProgram program(folder_.path(), shell(kSave));
+    ASSERT_TRUE(wait_until([&] { return there("ready.0") && there("ready.1"); }));
+    program.signal(SIGTERM);
+    std::this_thread::sleep_for(std::chrono::milliseconds(60 + delay));
+    program.signal(SIGINT);
+    EXPECT_EQ(program.wait(), 0) << program.err();
+  }
+}
+
 TEST_F(Launch, RanksWithoutAHandlerHaveNotSaved) {
   StartedProgram program(folder_.path(), shell(kWait, {"--max-restarts", "1"}));
   ASSERT_TRUE(wait_until([&] { return there("ready.0") && there("ready.1"); }));
