@@ -110,7 +110,8 @@ void AdamW::apply(const ParameterRule& rule, double learning_rate,
 
 void AdamW::update_quantized(size_t index, const ParameterRule& rule, double learning_rate,
                              const std::optional<at::Tensor>& divisor) {
-  constexpr int64_t kPiece = 4096 * QuantizedMoment::kBlock;
+  constexpr int64_t kPiece =
+      512 * QuantizedMoment::kBlock;  // what a pass touches stays in a core's cache
   const at::Tensor weights = parameters_[index].tensor.detach().view(-1);
   const at::Tensor grads = gradient_or_zero(parameters_[index].tensor).view(-1);
   QuantizedMoment &first = *moments_[index].small, &second = *moments_[index].small_sq;

@@ -14,7 +14,10 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 namespace llama2zh {
@@ -34,25 +37,44 @@ at::Tensor in_blocks(const at::Tensor& values) {
   return whole.view({-1, QuantizedMoment::kBlock});
 }
 
-// What bucketize gives, without its branches, which a processor guesses wrong half the time: it was a
-// third of a whole training step.
-at::Tensor nearest_codes(const at::Tensor& values, const at::Tensor& middles) {
-  if (!values.is_cpu()) return at::bucketize(values, middles, /*out_int32=*/true);
-  at::Tensor codes = at::empty(values.sizes(), values.options().dtype(at::kByte));
-  const float* value = values.const_data_ptr<float>();
-  const float* middle = middles.const_data_ptr<float>();
-  auto* code = codes.mutable_data_ptr<uint8_t>();
-  at::parallel_for(0, values.numel(), 16384, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      unsigned found = 0;
-      for (unsigned step = 128; step > 0; step /= 2) {
-        found += middle[found + step - 1] >= value[i] ? 0 : step;
-      }
-      code[i] = static_cast<uint8_t>(found);
-    }
-  });
-  return codes;
+// [256] -> [255], between neighbours.
+at::Tensor middles_of(const at::Tensor& map) {
+  return (map.narrow(0, 0, 255) + map.narrow(0, 1, 255)) / 2;
 }
+
+// The code of a value without a search: the upper half of a float's bits (sign, exponent, seven bits of mantissa) gives
+// the code of the lowest value that has them; the map has at most one border among them.
+class CodeTable {
+ public:
+  explicit CodeTable(const at::Tensor& middles)
+      : middles_(middles.const_data_ptr<float>(),
+                 middles.const_data_ptr<float>() + middles.numel()) {
+    middles_.push_back(std::numeric_limits<float>::infinity());
+    for (uint32_t key = 0; key < codes_.size(); ++key) {
+      const bool negative = key >= 0x8000;
+      const auto lowest = std::bit_cast<float>((key << 16) | (negative ? 0xffffU : 0U));
+      codes_[key] = static_cast<uint8_t>(
+          std::lower_bound(middles_.begin(), middles_.end() - 1, lowest) - middles_.begin());
+    }
+  }
+  // What bucketize gives.
+  uint8_t nearest(float value) const {
+    const unsigned code = codes_[std::bit_cast<uint32_t>(value) >> 16];
+    return static_cast<uint8_t>(code + (middles_[code] < value ? 1 : 0));
+  }
+
+ private:
+  std::vector<float> middles_;
+  std::array<uint8_t, 65536> codes_{};
+};
+
+const CodeTable& code_table(bool is_signed) {
+  static const CodeTable tables[] = {CodeTable(middles_of(dynamic_map(false))),
+                                     CodeTable(middles_of(dynamic_map(true)))};
+  return tables[is_signed ? 1 : 0];
+}
+
+constexpr int64_t kBlocksAThread = 64;
 
 }  // namespace
 
@@ -73,29 +95,65 @@ at::Tensor dynamic_map(bool is_signed) {
 }
 
 QuantizedMoment::QuantizedMoment(int64_t elements, bool is_signed, at::Device device)
-    : absmax_(at::zeros({blocks_of(elements)}, at::TensorOptions(device).dtype(at::kFloat))),
+    : is_signed_(is_signed),
+      absmax_(at::zeros({blocks_of(elements)}, at::TensorOptions(device).dtype(at::kFloat))),
       map_(dynamic_map(is_signed)) {
   const int64_t zero = map_.eq(0).nonzero().item<int64_t>();
   codes_ = at::zeros({elements}, at::TensorOptions(device).dtype(at::kByte)).fill_(zero);
-  middles_ = ((map_.narrow(0, 0, 255) + map_.narrow(0, 1, 255)) / 2).to(device);
+  middles_ = middles_of(map_).to(device);
   map_ = map_.to(device);
 }
 
 at::Tensor QuantizedMoment::load(int64_t begin, int64_t count) const {
+  if (codes_.is_cpu()) return load_on_cpu(begin, count);
   const at::Tensor codes = codes_.narrow(0, begin, count).to(at::kInt);
   const at::Tensor scales = absmax_.narrow(0, begin / kBlock, blocks_of(count)).unsqueeze(1);
   return (in_blocks(map_.index_select(0, codes)) * scales).view(-1).narrow(0, 0, count);
 }
 
+at::Tensor QuantizedMoment::load_on_cpu(int64_t begin, int64_t count) const {
+  at::Tensor values = at::empty({count}, map_.options());
+  const uint8_t* code = codes_.const_data_ptr<uint8_t>() + begin;
+  const float* scale = absmax_.const_data_ptr<float>() + begin / kBlock;
+  const float* map = map_.const_data_ptr<float>();
+  float* value = values.mutable_data_ptr<float>();
+  at::parallel_for(0, blocks_of(count), kBlocksAThread, [&](int64_t first, int64_t end) {
+    for (int64_t block = first; block < end; ++block) {
+      const int64_t last = std::min(count, (block + 1) * kBlock);
+      for (int64_t i = block * kBlock; i < last; ++i) value[i] = map[code[i]] * scale[block];
+    }
+  });
+  return values;
+}
+
 void QuantizedMoment::store(int64_t begin, const at::Tensor& values) {
   const at::NoGradGuard no_grad;
+  if (codes_.is_cpu()) return store_on_cpu(begin, values.contiguous());
   const int64_t count = values.size(0);
   const at::Tensor blocks = in_blocks(values);
   const at::Tensor largest = blocks.abs().amax(1);
   absmax_.narrow(0, begin / kBlock, largest.size(0)).copy_(largest);
   const at::Tensor divisor = at::where(largest.eq(0), 1.0, largest).unsqueeze(1);
-  const at::Tensor codes = nearest_codes(blocks / divisor, middles_);
+  const at::Tensor codes = at::bucketize(blocks / divisor, middles_, /*out_int32=*/true);
   codes_.narrow(0, begin, count).copy_(codes.view(-1).narrow(0, 0, count));
+}
+
+void QuantizedMoment::store_on_cpu(int64_t begin, const at::Tensor& values) {
+  const int64_t count = values.size(0);
+  const CodeTable& table = code_table(is_signed_);
+  const float* value = values.const_data_ptr<float>();
+  uint8_t* code = codes_.mutable_data_ptr<uint8_t>() + begin;
+  float* scale = absmax_.mutable_data_ptr<float>() + begin / kBlock;
+  at::parallel_for(0, blocks_of(count), kBlocksAThread, [&](int64_t first, int64_t end) {
+    for (int64_t block = first; block < end; ++block) {
+      const int64_t from = block * kBlock, last = std::min(count, from + kBlock);
+      float largest = 0;
+      for (int64_t i = from; i < last; ++i) largest = std::max(largest, std::abs(value[i]));
+      scale[block] = largest;
+      const float divisor = largest == 0 ? 1 : largest;
+      for (int64_t i = from; i < last; ++i) code[i] = table.nearest(value[i] / divisor);
+    }
+  });
 }
 
 }  // namespace llama2zh

@@ -71,6 +71,21 @@ TEST(QuantizedMoment, KeepsValuesWithinAStepOfTheMap) {
   EXPECT_EQ(moment.load(256, 256).abs().max().item<double>(), 0);
 }
 
+TEST(QuantizedMoment, RoundsAtTheMiddles) {
+  for (const bool is_signed : {false, true}) {
+    const at::Tensor map = dynamic_map(is_signed);
+    const at::Tensor middles = (map.narrow(0, 0, 255) + map.narrow(0, 1, 255)) / 2;
+    const at::Tensor one = at::ones({1});
+    for (const at::Tensor& values :
+         {at::cat({middles, one}), at::cat({middles.nextafter(one), one}),
+          at::cat({middles.nextafter(-one), one}), map}) {
+      QuantizedMoment moment(256, is_signed, at::kCPU);
+      moment.store(0, values);
+      EXPECT_TRUE(moment.codes().equal(at::bucketize(values, middles).to(at::kByte))) << is_signed;
+    }
+  }
+}
+
 // One matrix of 80 x 96 towards a target, with the noise of small batches.
 double distance_after(bool eight_bit, int64_t steps) {
   at::manual_seed(4);

@@ -30,6 +30,10 @@ class QuantizedMoment {
   const at::Tensor& absmax() const { return absmax_; }
 
  private:
+  at::Tensor load_on_cpu(int64_t begin, int64_t count) const;
+  void store_on_cpu(int64_t begin, const at::Tensor& values);
+
+  bool is_signed_;
   at::Tensor codes_, absmax_;
   at::Tensor map_, middles_;  // [256] ascending, [255] between neighbours
 };
