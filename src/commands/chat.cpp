@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "commands/chat_session.h"
 #include "commands/inference_options.h"
@@ -18,6 +19,7 @@ int run_chat(const std::vector<std::string>& args) {
   InferenceOptions inference;
   ChatOptions options;
   SamplingConfig sampling;
+  EngineConfig engine;
   const OptionTable sampling_table = bind_options(sampling);
   const CommandSpec spec{
       .verb = "chat",
@@ -27,13 +29,15 @@ int run_chat(const std::vector<std::string>& args) {
                    "llama2zh chat --model base --template llama2 --system 你是一位医生。"},
       .positional = {},
       .required = {"model"}};
+  OptionTable engine_table = bind_options(engine);
+  std::erase_if(engine_table, [](const OptionEntry& entry) { return entry.key == "max_running"; });
   const OptionTable table =
-      join_tables({bind_options(inference), bind_options(options), sampling_table});
+      join_tables({bind_options(inference), bind_options(options), sampling_table, engine_table});
   if (parse_command_line(spec, table, args).help) return 0;
 
   const LoadedModel loaded = load_for_inference(inference.request(options.template_name));
   require_template(loaded, inference.model);
-  ChatSession session(loaded, sampling, sampling_table);
+  ChatSession session(loaded, sampling, sampling_table, engine);
   if (!options.system.empty()) session.set_system(options.system);
 
   LineInput input("> ");

@@ -33,11 +33,11 @@ void print(std::string_view text) {
 }  // namespace
 
 ChatSession::ChatSession(const LoadedModel& loaded, SamplingConfig& sampling,
-                         const OptionTable& sampling_table)
+                         const OptionTable& sampling_table, const EngineConfig& engine)
     : loaded_(&loaded),
       sampling_(&sampling),
       sampling_table_(&sampling_table),
-      generator_(*loaded.model, *loaded.tokenizer) {}
+      generator_(*loaded.model, *loaded.tokenizer, engine) {}
 
 void ChatSession::set_system(const std::string& text) {
   if (!text.empty()) {

@@ -28,7 +28,7 @@ class ChatSession {
   // `loaded` has a chat template. `sampling` is the object that `sampling_table` is bound to: /set
   // changes it. All three must outlive the session.
   ChatSession(const LoadedModel& loaded, SamplingConfig& sampling,
-              const OptionTable& sampling_table);
+              const OptionTable& sampling_table, const EngineConfig& engine);
 
   // kData if the template has no place for a system text. Empty: the template's own.
   void set_system(const std::string& text);

@@ -108,13 +108,14 @@ void report(const GenerationResult& result, bool json_output, bool streamed) {
 }
 
 int answer_one(const LoadedModel& loaded, const GenerateOptions& options,
-               const SamplingConfig& sampling, const std::string& text) {
+               const SamplingConfig& sampling, const EngineConfig& engine,
+               const std::string& text) {
   const std::vector<TokenId> prompt = prompt_of_text(loaded, form_of(options), text);
   std::vector<std::string> stops;
   if (!options.raw) stops = loaded.chat_template->stop_texts();
   install_stop_signals();
   const bool stream = !options.json_output && stdout_is_terminal();
-  Generator generator(*loaded.model, *loaded.tokenizer);
+  Generator generator(*loaded.model, *loaded.tokenizer, engine);
   const GenerationResult result = generator.generate(
       prompt, sampling, stops,
       [&](std::string_view piece) {
@@ -168,7 +169,7 @@ int run_generate(const std::vector<std::string>& args) {
   const LoadedModel loaded = load_for_inference(inference.request(options.template_name));
   if (!options.raw)
     require_template(loaded, inference.model, ", or send the prompt without one by --raw");
-  if (!rows) return answer_one(loaded, options, sampling, text);
+  if (!rows) return answer_one(loaded, options, sampling, engine, text);
   install_stop_signals();
   generate_rows(loaded, {options.input, options.output, options.overwrite, form_of(options),
                          sampling, engine, settings_of(table)});

@@ -6,10 +6,8 @@
 namespace llama2zh {
 namespace {
 
-EngineConfig for_one_sequence() {
-  EngineConfig config;
+EngineConfig for_one_sequence(EngineConfig config) {
   config.max_running = 1;
-  config.max_step_tokens = Generator::kPrefillChunk;
   return config;
 }
 
@@ -59,8 +57,8 @@ GenerationResult result_of(Listener& listener) {
 
 }  // namespace
 
-Generator::Generator(const Llama& model, const Tokenizer& tokenizer)
-    : engine_(model, tokenizer, for_one_sequence()) {}
+Generator::Generator(const Llama& model, const Tokenizer& tokenizer, EngineConfig config)
+    : engine_(model, tokenizer, for_one_sequence(std::move(config))) {}
 
 GenerationResult Generator::generate(std::span<const TokenId> prompt, const SamplingConfig& config,
                                      const std::vector<std::string>& extra_stops,

@@ -7,8 +7,12 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/tensor.h>
 
+#include <optional>
+
+#include "llama2zh/base/error.h"
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/text.h"
+#include "llama2zh/kernels/few_row_product.h"
 
 namespace llama2zh {
 namespace {
@@ -24,7 +28,14 @@ double mean_logprob(const Sequence& sequence) {
 
 RequestRunner::RequestRunner(const Llama& model, const Tokenizer& tokenizer,
                              const EngineConfig& config)
-    : model_(&model), tokenizer_(&tokenizer), scheduler_(config, model) {}
+    : model_(&model),
+      tokenizer_(&tokenizer),
+      deterministic_(config.deterministic),
+      scheduler_(config, model) {
+  if (deterministic_ && !model.device().is_cpu())
+    fail_usage("deterministic", cat("there are no such products on ", model.device().str()),
+               "compute on the CPU with --device cpu");
+}
 
 void RequestRunner::add(std::unique_ptr<RequestState> request) {
   Sequence& first = *request->sequences.front();
@@ -45,6 +56,8 @@ void RequestRunner::cancel_all() {
 
 void RequestRunner::step() {
   const at::NoGradGuard no_grad;
+  std::optional<InvariantProducts> invariant;
+  if (deterministic_) invariant.emplace();
   for (const RequestId id : std::exchange(unheard_, {})) cancel(id);
   const std::vector<Planned> plan = plan_step();
   if (plan.empty()) return;

@@ -48,6 +48,7 @@ class RequestRunner {
 
   const Llama* model_;
   const Tokenizer* tokenizer_;
+  bool deterministic_;
   Scheduler scheduler_;
   std::map<RequestId, std::unique_ptr<RequestState>> requests_;
   std::vector<RequestId> unheard_;  // whose listener threw

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 
+#include "llama2zh/kernels/few_row_product.h"
 #include "llama2zh/kernels/product.h"
 #include "nn/lora_product.h"
 
@@ -90,11 +91,15 @@ at::Tensor Linear::forward(const at::Tensor& x, bool training) const {
   const bool drops = training && lora->dropout > 0;
   const at::Tensor branch = drops ? at::dropout(input, lora->dropout, /*train=*/true) : input;
   const at::ScalarType type = input.scalar_type();
-  const at::Tensor low = at::linear(branch, lora->a.to(type)) * lora->scaling;
+  const bool invariant = InvariantProducts::active() && !at::GradMode::is_enabled();
+  const at::Tensor a = lora->a.to(type), b = lora->b.to(type);
+  const at::Tensor low =
+      (invariant ? linear_product(branch, a) : at::linear(branch, a)) * lora->scaling;
   const at::Tensor onto = dora && drops ? base_product(branch) : base;
   at::Tensor y =
-      at::addmm(onto.view({-1, base.size(-1)}), low.view({-1, low.size(-1)}), lora->b.to(type).t())
-          .view(base.sizes());
+      invariant ? onto + linear_product(low, b)
+                : at::addmm(onto.view({-1, base.size(-1)}), low.view({-1, low.size(-1)}), b.t())
+                      .view(base.sizes());
   if (dora) {
     const at::Tensor& fixed = lora->weight_norm;
     const at::Tensor norm = fixed.defined() ? fixed : dora_weight_norm(*this, *lora);

@@ -16,6 +16,7 @@ struct EngineConfig {
   double kv_cache_gib = 0;
   std::string kv_dtype = "auto";
   bool prefix_cache = true;
+  bool deterministic = false;
   static auto options() {
     using T = EngineConfig;
     return std::tuple(
@@ -35,7 +36,10 @@ struct EngineConfig {
                one_of({"auto", "float32", "bfloat16", "int8"})),
         option("prefix_cache", &T::prefix_cache,
                "Keep keys and values of what was computed and use them for prompts that begin "
-               "alike."));
+               "alike."),
+        option("deterministic", &T::deterministic,
+               "Products whose bits do not depend on what else is in the batch, so that an answer "
+               "is the same alone and among others. Slower from some sixteen rows on; CPU only."));
   }
 };
 

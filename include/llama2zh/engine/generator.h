@@ -35,8 +35,9 @@ class Generator {
  public:
   static constexpr int64_t kPrefillChunk = 256;  // prompt tokens in one forward pass at most
 
-  // Both must outlive the generator.
-  Generator(const Llama& model, const Tokenizer& tokenizer);
+  // Both must outlive the generator. Of `config` max_running does not matter.
+  Generator(const Llama& model, const Tokenizer& tokenizer,
+            EngineConfig config = {.max_step_tokens = kPrefillChunk});
   // An empty prompt or one longer than max_position_embeddings - 1 is a kData error naming both
   // lengths; so are ids that the model lacks. max_new_tokens is cut to what the context leaves.
   // `continues`: see Request.
