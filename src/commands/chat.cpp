@@ -38,6 +38,7 @@ int run_chat(const std::vector<std::string>& args) {
   const LoadedModel loaded = load_for_inference(inference.request(options.template_name));
   require_template(loaded, inference.model);
   ChatSession session(loaded, sampling, sampling_table, engine);
+  session.set_adapter(options.use_adapter);
   if (!options.system.empty()) session.set_system(options.system);
 
   LineInput input("> ");

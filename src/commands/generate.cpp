@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "commands/generate_rows.h"
@@ -29,6 +30,7 @@ struct GenerateOptions {
   bool raw = false;
   std::string system;
   std::string template_name;
+  std::string use_adapter;
   bool json_output = false;
   std::string input;
   std::string output;
@@ -46,6 +48,9 @@ struct GenerateOptions {
         option("system", &T::system, "System text; empty: the template's own."),
         option("template", &T::template_name,
                "Chat template; empty: the one stored with the model or adapter."),
+        option("use_adapter", &T::use_adapter,
+               "Which of the adapters given as NAME=DIR answers; empty: the model without them. A "
+               "row's own \"adapter\" counts before it."),
         option("json", &T::json_output,
                "One object {\"text\",\"ids\",\"prompt_tokens\",\"finish_reason\"}."),
         option("input", &T::input,
@@ -110,22 +115,23 @@ void report(const GenerationResult& result, bool json_output, bool streamed) {
 int answer_one(const LoadedModel& loaded, const GenerateOptions& options,
                const SamplingConfig& sampling, const EngineConfig& engine,
                const std::string& text) {
-  const std::vector<TokenId> prompt = prompt_of_text(loaded, form_of(options), text);
-  std::vector<std::string> stops;
-  if (!options.raw) stops = loaded.chat_template->stop_texts();
   install_stop_signals();
   const bool stream = !options.json_output && stdout_is_terminal();
-  Generator generator(*loaded.model, *loaded.tokenizer, engine);
-  const GenerationResult result = generator.generate(
-      prompt, sampling, stops,
-      [&](std::string_view piece) {
+  Generator generator(*loaded.model, *loaded.tokenizer, engine, loaded.parts());
+  Request request;
+  request.prompt = prompt_of_text(loaded, form_of(options), text);
+  request.sampling = sampling;
+  request.adapter = options.use_adapter;
+  request.continues = options.raw;
+  if (!options.raw) request.extra_stops = loaded.chat_template->stop_texts();
+  const GenerationResult result =
+      generator.generate(std::move(request), [&](std::string_view piece) {
         if (stream && !piece.empty()) {
           std::fputs(terminal_safe(piece).c_str(), stdout);
           std::fflush(stdout);
         }
         return !stop_requested();
-      },
-      /*continues=*/options.raw);
+      });
   report(result, options.json_output, stream);
   return stop_requested() ? 128 + stop_signal() : 0;
 }
@@ -172,7 +178,7 @@ int run_generate(const std::vector<std::string>& args) {
   if (!rows) return answer_one(loaded, options, sampling, engine, text);
   install_stop_signals();
   generate_rows(loaded, {options.input, options.output, options.overwrite, form_of(options),
-                         sampling, engine, settings_of(table)});
+                         sampling, engine, options.use_adapter, settings_of(table)});
   return 0;
 }
 

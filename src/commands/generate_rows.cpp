@@ -46,7 +46,7 @@ class RowsRun {
         output_(job.output, job.settings + " input " + xxh64_file(job.input), job.overwrite),
         total_(rows_in_file(job.input)),
         lines_(job.input),
-        engine_(*loaded.model, *loaded.tokenizer, job.engine),
+        engine_(*loaded.model, *loaded.tokenizer, job.engine, loaded.parts()),
         progress_("rows", total_, "row") {
     if (output_.written() > total_)
       fail_format(job.output.string(), "its partial file has more rows than the input");
@@ -86,7 +86,9 @@ class RowsRun {
     const std::string where = lines_.where();
     Request request;
     try {
-      request.prompt = prompt_of_row(*loaded_, job_->form, parse_json(line, where), where);
+      const json row = parse_json(line, where);
+      request.prompt = prompt_of_row(*loaded_, job_->form, row, where);
+      request.adapter = adapter_of(row, where);
       request.sampling = job_->sampling;
       request.sampling.seed += index;
       request.continues = job_->form.raw;
@@ -100,6 +102,12 @@ class RowsRun {
       if (error.kind() == ErrorKind::kUsage && !request.prompt.empty()) throw;
       refuse(index, error.what());
     }
+  }
+
+  std::string adapter_of(const json& row, const std::string& where) const {
+    if (!row.contains("adapter")) return job_->adapter;
+    if (!row["adapter"].is_string()) fail_data(where, "\"adapter\": expected the name of one");
+    return row["adapter"].get<std::string>();
   }
 
   void finish(int64_t index, const std::string& where, const RequestResult& result) {

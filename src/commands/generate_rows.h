@@ -18,6 +18,7 @@ struct RowsJob {
   PromptForm form;
   SamplingConfig sampling;  // row i draws with seed + i
   EngineConfig engine;
+  std::string adapter;   // of rows that name none
   std::string settings;  // of the model and all else that decides the answers, as text
 };
 

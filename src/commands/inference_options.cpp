@@ -1,5 +1,7 @@
 #include "commands/inference_options.h"
 
+#include <filesystem>
+
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
 
@@ -8,7 +10,14 @@ namespace llama2zh {
 LoadRequest InferenceOptions::request(const std::string& template_name) const {
   LoadRequest out;
   out.model = model;
-  out.adapters.assign(adapter.begin(), adapter.end());
+  for (const std::string& text : adapter) {
+    const size_t equals = text.find('=');
+    if (equals == std::string::npos || text.find('/') < equals || std::filesystem::exists(text)) {
+      out.adapters.emplace_back(text);
+    } else {
+      out.named_adapters.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+    }
+  }
   out.tokenizer = tokenizer;
   out.template_name = template_name;
   out.dtype = dtype;

@@ -22,7 +22,10 @@ struct InferenceOptions {
     using T = InferenceOptions;
     return std::tuple(
         option("model", &T::model, "Model folder (Hugging Face or Meta layout) or llama2.c .bin."),
-        option("adapter", &T::adapter, "LoRA adapter folders to put on the model, in order."),
+        option(
+            "adapter", &T::adapter,
+            "LoRA adapter folders to put on the model, in order; NAME=DIR keeps one beside it, for "
+            "requests that name it."),
         option("tokenizer", &T::tokenizer,
                "Tokenizer: a .model file or a folder; empty: the adapter's, else the model's."),
         option("dtype", &T::dtype,

@@ -8,14 +8,18 @@
 #include <vector>
 
 #include "engine/request_runner.h"
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/text.h"
 
 namespace llama2zh {
 
 class Engine::Implementation {
  public:
-  Implementation(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config)
+  Implementation(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config,
+                 const EngineParts& parts)
       : model_(&model),
         tokenizer_(&tokenizer),
+        parts_(parts),
         max_running_(config.max_running),
         runner_(model, tokenizer, config),
         stats_(runner_.stats()) {}
@@ -23,6 +27,11 @@ class Engine::Implementation {
   RequestId submit(Request request, OnEvent on_event) {
     auto state = std::make_unique<RequestState>(std::move(request), std::move(on_event), *model_,
                                                 *tokenizer_, runner_.cache_tokens(), max_running_);
+    if (!state->request.adapter.empty()) {
+      if (parts_.adapters == nullptr)
+        fail_data("adapter", cat("\"", state->request.adapter, "\": this engine has none"));
+      state->adapter = parts_.adapters->find(state->request.adapter);
+    }
     const std::lock_guard lock(mutex_);
     state->id = ++last_id_;
     submitted_.push_back(std::move(state));
@@ -89,6 +98,7 @@ class Engine::Implementation {
 
   const Llama* model_;
   const Tokenizer* tokenizer_;
+  EngineParts parts_;
   int64_t max_running_;
   RequestRunner runner_;  // the stepping thread's
 
@@ -101,8 +111,9 @@ class Engine::Implementation {
   EngineStats stats_;
 };
 
-Engine::Engine(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config)
-    : implementation_(std::make_unique<Implementation>(model, tokenizer, config)) {}
+Engine::Engine(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config,
+               const EngineParts& parts)
+    : implementation_(std::make_unique<Implementation>(model, tokenizer, config, parts)) {}
 Engine::~Engine() = default;
 RequestId Engine::submit(Request request, OnEvent on_event) {
   return implementation_->submit(std::move(request), std::move(on_event));

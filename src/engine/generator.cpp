@@ -57,8 +57,9 @@ GenerationResult result_of(Listener& listener) {
 
 }  // namespace
 
-Generator::Generator(const Llama& model, const Tokenizer& tokenizer, EngineConfig config)
-    : engine_(model, tokenizer, for_one_sequence(std::move(config))) {}
+Generator::Generator(const Llama& model, const Tokenizer& tokenizer, EngineConfig config,
+                     const EngineParts& parts)
+    : engine_(model, tokenizer, for_one_sequence(std::move(config)), parts) {}
 
 GenerationResult Generator::generate(std::span<const TokenId> prompt, const SamplingConfig& config,
                                      const std::vector<std::string>& extra_stops,
@@ -68,6 +69,10 @@ GenerationResult Generator::generate(std::span<const TokenId> prompt, const Samp
   request.sampling = config;
   request.extra_stops = extra_stops;
   request.continues = continues;
+  return generate(std::move(request), on_text);
+}
+
+GenerationResult Generator::generate(Request request, const OnText& on_text) {
   Listener listener{&on_text};
   bool told = false;  // in this step
   listener.tell({});

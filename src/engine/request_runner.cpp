@@ -9,6 +9,7 @@
 
 #include <optional>
 
+#include "engine/adapter_groups.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/text.h"
@@ -107,20 +108,30 @@ void RequestRunner::end_requests(const std::vector<RequestId>& ids,
 // Logits [sequences that are complete, V], fp32 on the CPU.
 at::Tensor RequestRunner::forward(const std::vector<Planned>& plan) {
   PagedBatch batch(scheduler_.store());
+  AdapterGroups adapters, complete;
   std::vector<int64_t> ids, rows;
   for (const Planned& planned : plan) {
     const Sequence& sequence = *planned.sequence;
     const auto first = sequence.tokens.begin() + sequence.table.length;
     ids.insert(ids.end(), first, first + planned.rows);
     batch.add(sequence.table, planned.rows);
-    if (is_complete(planned)) rows.push_back(batch.tokens() - 1);
+    adapters.add(sequence.request->adapter, planned.rows);
+    if (is_complete(planned)) {
+      rows.push_back(batch.tokens() - 1);
+      complete.add(sequence.request->adapter, 1);
+    }
     RequestResult& result = sequence.request->result;
     if (result.queued_seconds == 0) result.queued_seconds = sequence.request->seconds();
   }
-  at::Tensor hidden = model_->forward(at::tensor(ids).to(model_->device()), batch);
+  at::Tensor hidden;
+  {
+    const RowAdapters active(adapters.groups(model_->device()));
+    hidden = model_->forward(at::tensor(ids).to(model_->device()), batch);
+  }
   if (rows.empty()) return {};
   if (static_cast<int64_t>(rows.size()) < batch.tokens())
     hidden = hidden.index_select(0, at::tensor(rows).to(model_->device()));
+  const RowAdapters active(complete.groups(model_->device()));
   return model_->logits(hidden).to(at::kCPU).contiguous();
 }
 

@@ -7,6 +7,7 @@
 
 #include "engine/stop_texts.h"
 #include "llama2zh/base/random.h"
+#include "llama2zh/engine/adapter_registry.h"
 #include "llama2zh/engine/block_pool.h"
 #include "llama2zh/engine/request.h"
 #include "llama2zh/model/llama.h"
@@ -44,7 +45,8 @@ struct RequestState {
   Request request;
   OnEvent on_event;
   TokenRules rules;
-  int64_t best_of, limit;  // answers made; tokens of an answer at most
+  std::shared_ptr<const NamedAdapter> adapter;  // null: the model as it is
+  int64_t best_of, limit;                       // answers made; tokens of an answer at most
   // The first alone until its prompt is computed; then the others begin on its blocks.
   std::vector<std::unique_ptr<Sequence>> sequences;
   RequestResult result;

@@ -168,7 +168,9 @@ const BlockKey& Scheduler::key_of(Sequence& sequence, size_t block) {
   std::vector<BlockKey>& keys = sequence.keys;
   while (keys.size() <= block) {
     const auto tokens = std::span<const TokenId>(sequence.tokens);
-    keys.push_back(block_key(keys.empty() ? "" : keys.back(),
+    const NamedAdapter* adapter = sequence.request->adapter.get();
+    const BlockKey root = adapter != nullptr ? adapter->root : BlockKey();
+    keys.push_back(block_key(keys.empty() ? root : keys.back(),
                              tokens.subspan(keys.size() * kBlockTokens, kBlockTokens)));
   }
   return keys[block];

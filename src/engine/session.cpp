@@ -80,6 +80,9 @@ LoadedModel load_for_inference(const LoadRequest& request) {
   loaded.model = load_model(open, dtype, device);
   for (const fs::path& adapter : request.adapters)
     apply_adapter(*loaded.model, read_peft_adapter(adapter), /*train=*/false);
+  loaded.adapters = std::make_unique<AdapterRegistry>(*loaded.model, *loaded.tokenizer,
+                                                      request.model, request.allow_other_base);
+  for (const auto& [name, folder] : request.named_adapters) loaded.adapters->add(name, folder);
   return loaded;
 }
 

@@ -4,6 +4,7 @@
 #include <memory>
 #include <thread>
 
+#include "llama2zh/engine/adapter_registry.h"
 #include "llama2zh/engine/engine_config.h"
 #include "llama2zh/engine/request.h"
 #include "llama2zh/model/llama.h"
@@ -21,6 +22,11 @@ struct EngineStats {
   int64_t finished = 0, failed = 0, cancelled = 0;  // requests
 };
 
+// What an engine can use beside the model; all must outlive it.
+struct EngineParts {
+  const AdapterRegistry* adapters = nullptr;  // those that requests name
+};
+
 // Answers many requests at once on one model. Each step is one forward pass over a token of every
 // running sequence and over parts of waiting prompts (continuous batching, chunked prefill); keys and
 // values live in blocks that sequences with the same beginning share. Where blocks run out, the
@@ -32,14 +38,15 @@ struct EngineStats {
 class Engine {
  public:
   // Model and tokenizer must outlive the engine; the model's weights must not change.
-  Engine(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config = {});
+  Engine(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config = {},
+         const EngineParts& parts = {});
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
   // Queues a request; events follow from the stepping thread. Errors of the request itself come at
   // once: kData for a prompt that is empty, longer than the context or the whole cache allow, or has
-  // ids that the model lacks; kUsage for its options. max_new_tokens is cut to what context and
+  // ids that the model lacks, and for an adapter that is not there; kUsage for its options. max_new_tokens is cut to what context and
   // cache leave.
   RequestId submit(Request request, OnEvent on_event);
   // Ends the request before the next step, wherever it is, and frees what it holds. Its last event

@@ -37,10 +37,12 @@ class Generator {
 
   // Both must outlive the generator. Of `config` max_running does not matter.
   Generator(const Llama& model, const Tokenizer& tokenizer,
-            EngineConfig config = {.max_step_tokens = kPrefillChunk});
+            EngineConfig config = {.max_step_tokens = kPrefillChunk},
+            const EngineParts& parts = {});
   // An empty prompt or one longer than max_position_embeddings - 1 is a kData error naming both
   // lengths; so are ids that the model lacks. max_new_tokens is cut to what the context leaves.
   // `continues`: see Request.
+  GenerationResult generate(Request request, const OnText& on_text = {});
   GenerationResult generate(std::span<const TokenId> prompt, const SamplingConfig& config,
                             const std::vector<std::string>& extra_stops = {},
                             const OnText& on_text = {}, bool continues = false);

@@ -19,6 +19,7 @@ struct Request {
   // The text goes on from the prompt's, "Once upon" + " a time"; else it is an answer of its own,
   // whose first space is the tokenizer's.
   bool continues = false;
+  std::string adapter;    // one of the engine's registry; empty: the model as it is
   int64_t n = 1;          // answers, each with its own draws; greedy ones are all alike
   int64_t best_of = 0;    // answers made, of which the n with the highest mean log-probability stay
                           // (they come all at the end); 0: n

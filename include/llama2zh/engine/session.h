@@ -3,8 +3,10 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "llama2zh/engine/engine.h"
 #include "llama2zh/model/llama.h"
 #include "llama2zh/tokenizer/chat_template.h"
 #include "llama2zh/tokenizer/tokenizer.h"
@@ -17,10 +19,15 @@ struct LoadedModel {
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Llama> model;
   const ChatTemplate* chat_template = nullptr;  // null: none known; chat needs --template then
+  std::unique_ptr<AdapterRegistry> adapters;    // those that requests name
+
+  EngineParts parts() const { return {.adapters = adapters.get()}; }
 };
 struct LoadRequest {
   std::filesystem::path model;
-  std::vector<std::filesystem::path> adapters;
+  std::vector<std::filesystem::path> adapters;  // put on the model itself, in order
+  // Beside it, for requests to name.
+  std::vector<std::pair<std::string, std::filesystem::path>> named_adapters;
   std::filesystem::path tokenizer;  // empty: the adapter's folder if it has one, else the model's
   std::string template_name;  // empty: as stored with the last adapter that has one, or the model
   std::string dtype = "auto";
