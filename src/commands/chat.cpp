@@ -20,6 +20,7 @@ int run_chat(const std::vector<std::string>& args) {
   ChatOptions options;
   SamplingConfig sampling;
   EngineConfig engine;
+  SpeculationOptions speculation;
   const OptionTable sampling_table = bind_options(sampling);
   const CommandSpec spec{
       .verb = "chat",
@@ -31,11 +32,13 @@ int run_chat(const std::vector<std::string>& args) {
       .required = {"model"}};
   OptionTable engine_table = bind_options(engine);
   std::erase_if(engine_table, [](const OptionEntry& entry) { return entry.key == "max_running"; });
-  const OptionTable table =
-      join_tables({bind_options(inference), bind_options(options), sampling_table, engine_table});
+  const OptionTable table = join_tables({bind_options(inference), bind_options(options),
+                                         sampling_table, engine_table, bind_options(speculation)});
   if (parse_command_line(spec, table, args).help) return 0;
 
-  const LoadedModel loaded = load_for_inference(inference.request(options.template_name));
+  LoadRequest request = inference.request(options.template_name);
+  speculation.apply(engine, request);
+  const LoadedModel loaded = load_for_inference(request);
   require_template(loaded, inference.model);
   ChatSession session(loaded, sampling, sampling_table, engine);
   session.set_adapter(options.use_adapter);

@@ -108,7 +108,8 @@ void report(const GenerationResult& result, bool json_output, bool streamed) {
   if (result.decode_seconds > 0) {
     log_info(cat(result.prompt_tokens, " prompt tokens, ", result.ids.size(), " new (",
                  static_cast<int64_t>(count / result.decode_seconds), " tokens/s), ended by ",
-                 result.finish_reason));
+                 result.finish_reason,
+                 draft_report(result.drafted_tokens, result.accepted_tokens)));
   }
 }
 
@@ -162,8 +163,10 @@ int run_generate(const std::vector<std::string>& args) {
   GenerateOptions options;
   SamplingConfig sampling;
   EngineConfig engine;
-  const OptionTable table = join_tables({bind_options(inference), bind_options(options),
-                                         bind_options(sampling), bind_options(engine)});
+  SpeculationOptions speculation;
+  const OptionTable table =
+      join_tables({bind_options(inference), bind_options(options), bind_options(sampling),
+                   bind_options(engine), bind_options(speculation)});
   const CommandLine line = parse_command_line(generate_spec(), table, args);
   if (line.help) return 0;
   const bool prompt_given = line.provenance.at("prompt") != "default";
@@ -172,7 +175,9 @@ int run_generate(const std::vector<std::string>& args) {
   if (!rows && !options.output.empty()) fail_usage("output", "it goes with --input");
 
   const std::string text = rows ? "" : read_prompt(options, prompt_given);
-  const LoadedModel loaded = load_for_inference(inference.request(options.template_name));
+  LoadRequest request = inference.request(options.template_name);
+  speculation.apply(engine, request);
+  const LoadedModel loaded = load_for_inference(request);
   if (!options.raw)
     require_template(loaded, inference.model, ", or send the prompt without one by --raw");
   if (!rows) return answer_one(loaded, options, sampling, engine, text);

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <exception>
 
+#include "commands/inference_options.h"
 #include "commands/rows_output.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
@@ -66,7 +67,8 @@ class RowsRun {
     output_.commit();
     progress_.finish(rate());
     log_info(cat(job_->output.string(), ": ", total_, " rows",
-                 failed_ > 0 ? cat(", ", failed_, " of them without an answer") : ""));
+                 failed_ > 0 ? cat(", ", failed_, " of them without an answer") : "",
+                 draft_report(engine_.stats().drafted_tokens, engine_.stats().accepted_tokens)));
   }
 
  private:

@@ -26,6 +26,19 @@ LoadRequest InferenceOptions::request(const std::string& template_name) const {
   return out;
 }
 
+void SpeculationOptions::apply(EngineConfig& config, LoadRequest& request) const {
+  if (draft_model.empty()) return;
+  if (config.speculate == "lookup")
+    fail_usage("speculate", "lookup needs no draft_model", "leave one of them out");
+  config.speculate = "draft";
+  request.draft_model = draft_model;
+}
+
+std::string draft_report(int64_t drafted, int64_t accepted) {
+  if (drafted == 0) return "";
+  return cat(", ", accepted, " of ", drafted, " guessed tokens were right");
+}
+
 OptionTable join_tables(const std::vector<OptionTable>& tables) {
   OptionTable out;
   for (const OptionTable& table : tables) out.insert(out.end(), table.begin(), table.end());

@@ -13,6 +13,25 @@
 
 namespace llama2zh {
 
+namespace {
+
+// The draft model where it is asked for; kUsage if there is none, or one of another vocabulary.
+const Llama* used_draft(const Llama& model, const EngineConfig& config, const EngineParts& parts) {
+  if (config.speculate != "draft") return nullptr;
+  if (parts.draft == nullptr)
+    fail_usage("speculate", "to guess by a draft model there must be one",
+               "name it with --draft-model DIR, or take --speculate lookup");
+  if (parts.draft->config.vocab_size != model.config.vocab_size) {
+    fail_usage("draft_model",
+               cat("it has a vocabulary of ", parts.draft->config.vocab_size, ", the model one of ",
+                   model.config.vocab_size),
+               "a draft model must have the model's own vocabulary");
+  }
+  return parts.draft;
+}
+
+}  // namespace
+
 class Engine::Implementation {
  public:
   Implementation(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config,
@@ -20,8 +39,9 @@ class Engine::Implementation {
       : model_(&model),
         tokenizer_(&tokenizer),
         parts_(parts),
+        config_(config),
         max_running_(config.max_running),
-        runner_(model, tokenizer, config),
+        runner_(model, tokenizer, config, used_draft(model, config, parts)),
         stats_(runner_.stats()) {}
 
   RequestId submit(Request request, OnEvent on_event) {
@@ -31,6 +51,11 @@ class Engine::Implementation {
       if (parts_.adapters == nullptr)
         fail_data("adapter", cat("\"", state->request.adapter, "\": this engine has none"));
       state->adapter = parts_.adapters->find(state->request.adapter);
+    }
+    if (config_.speculate != "none") {
+      const int64_t asked = state->request.speculative_tokens;
+      state->drafts = asked < 0 ? config_.speculative_tokens : asked;
+      state->draft_model = config_.speculate == "draft" && state->drafts > 0;
     }
     const std::lock_guard lock(mutex_);
     state->id = ++last_id_;
@@ -99,6 +124,7 @@ class Engine::Implementation {
   const Llama* model_;
   const Tokenizer* tokenizer_;
   EngineParts parts_;
+  EngineConfig config_;
   int64_t max_running_;
   RequestRunner runner_;  // the stepping thread's
 

@@ -48,6 +48,8 @@ GenerationResult result_of(Listener& listener) {
   out.text = listener.refused ? std::move(listener.released) : std::move(completion.text);
   out.ids = std::move(completion.ids);
   out.prompt_tokens = listener.result.prompt_tokens;
+  out.drafted_tokens = listener.result.drafted_tokens;
+  out.accepted_tokens = listener.result.accepted_tokens;
   out.finish_reason = listener.refused ? "cancelled" : completion.finish_reason;
   const double first = listener.result.first_token_seconds;
   out.prefill_seconds = first > 0 ? first : listener.result.total_seconds;

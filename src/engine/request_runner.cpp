@@ -18,7 +18,9 @@
 namespace llama2zh {
 namespace {
 
-bool is_complete(const Planned& planned) { return planned.rows == planned.sequence->pending(); }
+bool is_complete(const Planned& planned) {
+  return planned.rows - planned.drafts == planned.sequence->pending();
+}
 
 double mean_logprob(const Sequence& sequence) {
   const size_t count = sequence.completion.ids.size();
@@ -28,11 +30,15 @@ double mean_logprob(const Sequence& sequence) {
 }  // namespace
 
 RequestRunner::RequestRunner(const Llama& model, const Tokenizer& tokenizer,
-                             const EngineConfig& config)
+                             const EngineConfig& config, const Llama* draft)
     : model_(&model),
       tokenizer_(&tokenizer),
       deterministic_(config.deterministic),
-      scheduler_(config, model) {
+      scheduler_(config, model, draft) {
+  if (draft != nullptr) {
+    draft_ = std::make_unique<DraftModel>(*draft, scheduler_.pool().size());
+    scheduler_.store().share_numbers(draft_->store());
+  }
   if (deterministic_ && !model.device().is_cpu())
     fail_usage("deterministic", cat("there are no such products on ", model.device().str()),
                "compute on the CPU with --device cpu");
@@ -82,8 +88,20 @@ EngineStats RequestRunner::stats() const {
   return stats;
 }
 
+void RequestRunner::look_up_drafts() {
+  for (Sequence* sequence : scheduler_.running_sequences()) {
+    sequence->drafts.clear();
+    sequence->draft_logits.clear();
+    sequence->wanted_drafts = sequence->request->useful_drafts(*sequence);
+    if (sequence->wanted_drafts == 0 || sequence->request->draft_model) continue;
+    sequence->drafts = lookup_draft(sequence->tokens, sequence->wanted_drafts);
+    sequence->wanted_drafts = std::ssize(sequence->drafts);
+  }
+}
+
 // Without the requests for which there was no memory.
 std::vector<Planned> RequestRunner::plan_step() {
+  look_up_drafts();
   std::vector<Scheduler::Failure> failed;
   std::vector<Planned> plan = scheduler_.plan_step(failed);
   for (const Scheduler::Failure& failure : failed) {
@@ -105,20 +123,23 @@ void RequestRunner::end_requests(const std::vector<RequestId>& ids,
   }
 }
 
-// Logits [sequences that are complete, V], fp32 on the CPU.
+// Logits [rows, V] of sequences that are complete and of their guesses, fp32 on the CPU.
 at::Tensor RequestRunner::forward(const std::vector<Planned>& plan) {
+  if (draft_) draft_->propose(plan);
   PagedBatch batch(scheduler_.store());
   AdapterGroups adapters, complete;
   std::vector<int64_t> ids, rows;
   for (const Planned& planned : plan) {
     const Sequence& sequence = *planned.sequence;
     const auto first = sequence.tokens.begin() + sequence.table.length;
-    ids.insert(ids.end(), first, first + planned.rows);
+    ids.insert(ids.end(), first, first + planned.rows - planned.drafts);
+    const auto draft = sequence.drafts.begin();
+    ids.insert(ids.end(), draft, draft + planned.drafts);
     batch.add(sequence.table, planned.rows);
     adapters.add(sequence.request->adapter, planned.rows);
     if (is_complete(planned)) {
-      rows.push_back(batch.tokens() - 1);
-      complete.add(sequence.request->adapter, 1);
+      for (int64_t i = planned.drafts; i >= 0; --i) rows.push_back(batch.tokens() - 1 - i);
+      complete.add(sequence.request->adapter, 1 + planned.drafts);
     }
     RequestResult& result = sequence.request->result;
     if (result.queued_seconds == 0) result.queued_seconds = sequence.request->seconds();
@@ -138,35 +159,26 @@ at::Tensor RequestRunner::forward(const std::vector<Planned>& plan) {
 void RequestRunner::compute(const std::vector<Planned>& plan) {
   const at::Tensor logits = forward(plan);
   std::vector<Outcome> outcomes;
-  std::vector<int64_t> rows;  // of logits, one for each outcome
-  int64_t complete = 0;
+  int64_t row = 0;
   for (const Planned& planned : plan) {
     Sequence& sequence = *planned.sequence;
     const bool wanted = is_complete(planned);
     if (sequence.completion.ids.empty()) counts_.prompt_tokens += planned.rows;
     scheduler_.computed(planned);
     if (!wanted) continue;
-    outcomes.push_back({&sequence, {}, nullptr});
-    rows.push_back(complete++);
-    begin_others(*sequence.request, outcomes, rows);
+    outcomes.push_back({&sequence, row, planned.drafts});
+    row += 1 + planned.drafts;
+    begin_others(*sequence.request, outcomes);
   }
   at::parallel_for(0, std::ssize(outcomes), 1, [&](int64_t begin, int64_t end) {
     const at::NoGradGuard no_grad;
-    for (int64_t i = begin; i < end; ++i) {
-      Outcome& outcome = outcomes[static_cast<size_t>(i)];
-      at::Tensor row = logits.select(0, rows[static_cast<size_t>(i)]);
-      if (outcome.sequence->request->best_of > 1) row = row.clone();  // others may have the same
-      try {
-        outcome.token = choose_token(*outcome.sequence, row);
-      } catch (...) {
-        outcome.error = std::current_exception();
-      }
-    }
+    for (int64_t i = begin; i < end; ++i) choose(outcomes[static_cast<size_t>(i)], logits);
   });
   // One outcome may end a request that another belongs to.
   std::vector<std::pair<RequestId, Outcome*>> order;
   for (Outcome& outcome : outcomes) {
-    counts_.generated_tokens += outcome.token.chosen;
+    for (const NewToken& token : outcome.tokens) counts_.generated_tokens += token.chosen;
+    count_drafts(outcome);
     order.emplace_back(outcome.sequence->request->id, &outcome);
   }
   for (const auto& [id, outcome] : order) {
@@ -174,15 +186,52 @@ void RequestRunner::compute(const std::vector<Planned>& plan) {
   }
 }
 
+// A token, and as long as guesses prove right the next.
+void RequestRunner::choose(Outcome& outcome, const at::Tensor& logits) {
+  Sequence& sequence = *outcome.sequence;
+  try {
+    for (int64_t i = 0; i <= outcome.drafts; ++i) {
+      at::Tensor row = logits.select(0, outcome.row + i);
+      if (sequence.request->best_of > 1) row = row.clone();  // others may have the same
+      const bool guessed = i < outcome.drafts;
+      outcome.tokens.push_back(choose_token(sequence, row, guessed ? i : -1));
+      const NewToken& got = outcome.tokens.back();
+      if (!sequence.completion.finish_reason.empty() || !guessed) break;
+      if (got.token.id != sequence.drafts[static_cast<size_t>(i)]) break;
+    }
+  } catch (...) {
+    outcome.error = std::current_exception();
+  }
+}
+
+// What was right of the guesses is computed already.
+void RequestRunner::count_drafts(const Outcome& outcome) {
+  if (outcome.drafts == 0 || outcome.tokens.empty()) return;
+  Sequence& sequence = *outcome.sequence;
+  int64_t right = 0;
+  for (const NewToken& token : outcome.tokens) {
+    if (right == outcome.drafts || !token.chosen ||
+        token.token.id != sequence.drafts[static_cast<size_t>(right)])
+      break;
+    ++right;
+  }
+  RequestResult& result = sequence.request->result;
+  result.drafted_tokens += outcome.drafts;
+  result.accepted_tokens += right;
+  counts_.drafted_tokens += outcome.drafts;
+  counts_.accepted_tokens += right;
+  // Of an answer that has ended the last token is in nobody's way, but was never asked for.
+  scheduler_.accepted(sequence, std::min(right, sequence.pending() - 1));
+}
+
 // The prompt is computed: the request's other answers begin, with the logits of the first.
-void RequestRunner::begin_others(RequestState& request, std::vector<Outcome>& outcomes,
-                                 std::vector<int64_t>& rows) {
+void RequestRunner::begin_others(RequestState& request, std::vector<Outcome>& outcomes) {
+  const int64_t row = outcomes.back().row;
   while (request.unborn() > 0) {
     const auto index = std::ssize(request.sequences);
     auto sequence = std::make_unique<Sequence>(request, index, *tokenizer_);
     scheduler_.fork(*request.sequences.front(), *sequence);
-    outcomes.push_back({sequence.get(), {}, nullptr});
-    rows.push_back(rows.back());
+    outcomes.push_back({sequence.get(), row});
     request.sequences.push_back(std::move(sequence));
   }
 }
@@ -196,10 +245,12 @@ void RequestRunner::deliver(Outcome& outcome) {
   const bool ended = !sequence.completion.finish_reason.empty();
   if (ended) finish_sequence(sequence);
   if (request.best_of == request.request.n) {
-    RequestEvent event{request.id, sequence.index, std::move(outcome.token.text)};
-    if (outcome.token.chosen) event.token = &outcome.token.token;
-    event.finish_reason = sequence.completion.finish_reason;
-    emit(request, event);
+    for (NewToken& token : outcome.tokens) {
+      RequestEvent event{request.id, sequence.index, std::move(token.text)};
+      if (token.chosen) event.token = &token.token;
+      if (&token == &outcome.tokens.back()) event.finish_reason = sequence.completion.finish_reason;
+      emit(request, event);
+    }
   }
   if (request.all_finished()) finish_request(request);
 }

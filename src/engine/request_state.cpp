@@ -74,7 +74,8 @@ Sequence::Sequence(RequestState& owner, int64_t which, const Tokenizer& tokenize
       random(seed_of(owner.request.sampling.seed, which)),
       answer(tokenizer, all_stops(owner.request),
              owner.request.continues ? std::span<const TokenId>(owner.request.prompt)
-                                     : std::span<const TokenId>()) {}
+                                     : std::span<const TokenId>()),
+      draft_random(~seed_of(owner.request.sampling.seed, which)) {}
 
 RequestState::RequestState(Request asked, OnEvent listener, const Llama& model,
                            const Tokenizer& words, int64_t capacity, int64_t max_running)
@@ -91,6 +92,13 @@ RequestState::RequestState(Request asked, OnEvent listener, const Llama& model,
   sequences.push_back(std::make_unique<Sequence>(*this, 0, words));
 }
 
+int64_t RequestState::useful_drafts(const Sequence& sequence) const {
+  if (drafts == 0 || sequence.completion.ids.empty() || sequence.pending() != 1) return 0;
+  // The last token of an answer comes from the model itself.
+  const auto made = static_cast<int64_t>(sequence.completion.ids.size());
+  return std::max<int64_t>(0, std::min(drafts, limit - made - 1));
+}
+
 bool RequestState::all_finished() const {
   return unborn() == 0 && std::all_of(sequences.begin(), sequences.end(),
                                       [](const auto& sequence) { return sequence->finished; });
@@ -100,14 +108,20 @@ double RequestState::seconds() const {
   return std::chrono::duration<double>(Clock::now() - submitted).count();
 }
 
-NewToken choose_token(Sequence& sequence, at::Tensor logits) {
+NewToken choose_token(Sequence& sequence, at::Tensor logits, int64_t draft) {
   const RequestState& owner = *sequence.request;
   const SamplingConfig& config = owner.request.sampling;
   Completion& completion = sequence.completion;
   at::Tensor raw;
   if (owner.wants_logprobs()) raw = logits.clone();
   process_logits(logits, config, owner.request.prompt, completion.ids, owner.rules);
-  const TokenId id = sample(logits, config, sequence.random);
+  const auto place = static_cast<size_t>(draft);
+  const bool drawn = draft >= 0 && place < sequence.draft_logits.size();
+  const TokenId id = draft < 0
+                         ? sample(logits, config, sequence.random)
+                         : sample_with_draft(logits, sequence.drafts[place],
+                                             drawn ? sequence.draft_logits[place] : at::Tensor(),
+                                             config, sequence.random);
   NewToken out;
   if (owner.rules.ends.contains(id)) {
     completion.finish_reason = "stop";

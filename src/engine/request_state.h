@@ -30,6 +30,12 @@ struct Sequence {
   Completion completion;
   double sum_logprob = 0;
   bool running = false, finished = false;
+  // Guesses at what comes behind `tokens`, for one step; their processed logits where the guesses
+  // were drawn.
+  int64_t wanted_drafts = 0;
+  std::vector<TokenId> drafts;
+  std::vector<at::Tensor> draft_logits;
+  Random draft_random;
 
   int64_t pending() const { return static_cast<int64_t>(tokens.size()) - table.length; }
 };
@@ -45,6 +51,8 @@ struct RequestState {
   Request request;
   OnEvent on_event;
   TokenRules rules;
+  int64_t drafts = 0;                           // guesses at once, at most
+  bool draft_model = false;                     // by whom: the draft model, or looked up
   std::shared_ptr<const NamedAdapter> adapter;  // null: the model as it is
   int64_t best_of, limit;                       // answers made; tokens of an answer at most
   // The first alone until its prompt is computed; then the others begin on its blocks.
@@ -55,6 +63,8 @@ struct RequestState {
 
   const Tokenizer* tokenizer;
   // Sequences that are still to come.
+  // Guesses that the sequence can make use of in its next step.
+  int64_t useful_drafts(const Sequence& sequence) const;
   int64_t unborn() const { return best_of - static_cast<int64_t>(sequences.size()); }
   bool wants_logprobs() const { return request.logprobs >= 0 || best_of > request.n; }
   bool all_finished() const;
@@ -69,6 +79,7 @@ struct NewToken {
   SampledToken token;
   std::string text;
 };
-NewToken choose_token(Sequence& sequence, at::Tensor logits);
+// draft: the place of a guess in sequence.drafts, -1: none was made.
+NewToken choose_token(Sequence& sequence, at::Tensor logits, int64_t draft = -1);
 
 }  // namespace llama2zh

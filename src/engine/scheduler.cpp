@@ -17,13 +17,21 @@ void insert_in_order(std::vector<Sequence*>& list, Sequence* sequence) {
   list.insert(std::upper_bound(list.begin(), list.end(), sequence, goes_before), sequence);
 }
 
+// What keys and values depend on beside the tokens: whose they are, and whether the draft model's
+// are there too.
+BlockKey root_key(const RequestState& request) {
+  BlockKey key = request.adapter ? request.adapter->root : BlockKey();
+  if (request.draft_model) key += " and draft";
+  return key;
+}
+
 int64_t priority_of(const Sequence& sequence) { return sequence.request->request.priority; }
 
 }  // namespace
 
-Scheduler::Scheduler(const EngineConfig& config, const Llama& model)
+Scheduler::Scheduler(const EngineConfig& config, const Llama& model, const Llama* draft)
     : config_(config),
-      pool_(kv_blocks(config, model), config.prefix_cache),
+      pool_(kv_blocks(config, model, draft), config.prefix_cache),
       store_(model.config, pool_.size(), kv_type(config, model), model.device()) {}
 
 void Scheduler::add(Sequence& sequence) { insert_in_order(waiting_, &sequence); }
@@ -58,11 +66,22 @@ std::vector<Planned> Scheduler::plan_step(std::vector<Failure>& failed) {
 
 void Scheduler::plan_running(Step& step, bool decoding) {
   const std::vector<Sequence*> candidates = running_;  // making way changes running_
+  // Guesses get what is left when each answer has its token and prompts have a block.
+  int64_t spare = step.budget - std::ssize(candidates) - kBlockTokens;
   for (Sequence* sequence : candidates) {
     if (!sequence->running || (sequence->pending() == 1) != decoding) continue;
     const int64_t rows = std::min(sequence->pending(), step.budget);
-    if (rows > 0 && make_way(*sequence, rows, step)) plan(*sequence, rows, step);
+    if (rows <= 0 || !make_way(*sequence, rows, step)) continue;
+    const int64_t drafts = decoding ? affordable_drafts(*sequence, spare) : 0;
+    spare -= drafts;
+    plan(*sequence, rows + drafts, step, drafts);
   }
+}
+
+// Nobody is interrupted for guesses.
+int64_t Scheduler::affordable_drafts(const Sequence& sequence, int64_t spare) const {
+  const int64_t drafts = std::min(sequence.wanted_drafts, std::max<int64_t>(0, spare));
+  return pool_.available() < sequence.table.needed(1 + drafts, pool_) ? 0 : drafts;
 }
 
 void Scheduler::plan_waiting(Step& step) {
@@ -141,22 +160,25 @@ void Scheduler::preempt(Sequence& sequence, Step& step) {
   ++preemptions_;
 }
 
-void Scheduler::plan(Sequence& sequence, int64_t rows, Step& step) {
+void Scheduler::plan(Sequence& sequence, int64_t rows, Step& step, int64_t drafts) {
   try {
     make_room(sequence.table, rows, pool_, store_);
   } catch (...) {
     step.failed->push_back({&sequence, std::current_exception()});
     return;
   }
-  step.planned.push_back({&sequence, rows});
+  step.planned.push_back({&sequence, rows, drafts});
   step.budget -= rows;
 }
 
 void Scheduler::computed(const Planned& planned) {
-  Sequence& sequence = *planned.sequence;
+  advance(*planned.sequence, planned.rows - planned.drafts);
+}
+
+void Scheduler::advance(Sequence& sequence, int64_t rows) {
   BlockTable& table = sequence.table;
   const int64_t before = table.length / kBlockTokens;
-  table.length += planned.rows;
+  table.length += rows;
   if (!config_.prefix_cache) return;
   for (int64_t i = before; i < table.length / kBlockTokens; ++i) {
     const auto block = static_cast<size_t>(i);
@@ -168,9 +190,7 @@ const BlockKey& Scheduler::key_of(Sequence& sequence, size_t block) {
   std::vector<BlockKey>& keys = sequence.keys;
   while (keys.size() <= block) {
     const auto tokens = std::span<const TokenId>(sequence.tokens);
-    const NamedAdapter* adapter = sequence.request->adapter.get();
-    const BlockKey root = adapter != nullptr ? adapter->root : BlockKey();
-    keys.push_back(block_key(keys.empty() ? root : keys.back(),
+    keys.push_back(block_key(keys.empty() ? root_key(*sequence.request) : keys.back(),
                              tokens.subspan(keys.size() * kBlockTokens, kBlockTokens)));
   }
   return keys[block];

@@ -15,6 +15,7 @@ namespace llama2zh {
 struct Planned {
   Sequence* sequence;
   int64_t rows;
+  int64_t drafts = 0;  // the last of the rows that are guesses
 };
 
 // Decides what each step computes, and owns the blocks. Sequences stand in one order: higher
@@ -24,7 +25,7 @@ struct Planned {
 // again, so the first always gets on.
 class Scheduler {
  public:
-  Scheduler(const EngineConfig& config, const Llama& model);
+  Scheduler(const EngineConfig& config, const Llama& model, const Llama* draft = nullptr);
 
   void add(Sequence& sequence);     // waits
   void remove(Sequence& sequence);  // wherever it is; its blocks are free
@@ -38,8 +39,12 @@ class Scheduler {
     std::exception_ptr error;
   };
   std::vector<Planned> plan_step(std::vector<Failure>& failed);
-  // The step was computed: full blocks can be found from now on.
+  // The step was computed, its guesses aside: full blocks can be found from now on.
   void computed(const Planned& planned);
+  // So many of the guesses were right, and stand in the sequence's tokens.
+  void accepted(Sequence& sequence, int64_t drafts) { advance(sequence, drafts); }
+  // Before a step: sequences that run, to be given guesses.
+  const std::vector<Sequence*>& running_sequences() const { return running_; }
 
   PageStore& store() { return store_; }
   const BlockPool& pool() const { return pool_; }
@@ -60,7 +65,9 @@ class Scheduler {
   bool fits(Sequence& sequence);
   void take_cached(Sequence& sequence);
   void preempt(Sequence& sequence, Step& step);
-  void plan(Sequence& sequence, int64_t rows, Step& step);
+  void plan(Sequence& sequence, int64_t rows, Step& step, int64_t drafts = 0);
+  int64_t affordable_drafts(const Sequence& sequence, int64_t spare) const;
+  void advance(Sequence& sequence, int64_t rows);
   const BlockKey& key_of(Sequence& sequence, size_t block);
 
   EngineConfig config_;

@@ -19,12 +19,14 @@ struct EngineStats {
   int64_t steps = 0, preemptions = 0;
   int64_t prompt_tokens = 0, generated_tokens = 0;
   int64_t cached_prompt_tokens = 0;                 // that did not have to be computed
+  int64_t drafted_tokens = 0, accepted_tokens = 0;  // guessed ahead, and of these right
   int64_t finished = 0, failed = 0, cancelled = 0;  // requests
 };
 
 // What an engine can use beside the model; all must outlive it.
 struct EngineParts {
   const AdapterRegistry* adapters = nullptr;  // those that requests name
+  const Llama* draft = nullptr;               // for speculate = "draft": of the same vocabulary
 };
 
 // Answers many requests at once on one model. Each step is one forward pass over a token of every

@@ -19,6 +19,7 @@ struct GenerationResult {
   // (it may begin inside a token), its characters are not in `text`.
   std::vector<TokenId> ids;
   int64_t prompt_tokens = 0;
+  int64_t drafted_tokens = 0, accepted_tokens = 0;
   std::string finish_reason;  // "stop" (EOS, stop id, stop text), "length", "cancelled"
   double prefill_seconds = 0, decode_seconds = 0;
 };

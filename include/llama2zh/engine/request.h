@@ -19,11 +19,13 @@ struct Request {
   // The text goes on from the prompt's, "Once upon" + " a time"; else it is an answer of its own,
   // whose first space is the tokenizer's.
   bool continues = false;
-  std::string adapter;    // one of the engine's registry; empty: the model as it is
-  int64_t n = 1;          // answers, each with its own draws; greedy ones are all alike
-  int64_t best_of = 0;    // answers made, of which the n with the highest mean log-probability stay
-                          // (they come all at the end); 0: n
-  int64_t priority = 0;   // higher ones go first, and may interrupt lower ones
+  std::string adapter;   // one of the engine's registry; empty: the model as it is
+  int64_t n = 1;         // answers, each with its own draws; greedy ones are all alike
+  int64_t best_of = 0;   // answers made, of which the n with the highest mean log-probability stay
+                         // (they come all at the end); 0: n
+  int64_t priority = 0;  // higher ones go first, and may interrupt lower ones
+  int64_t speculative_tokens =
+      -1;                 // tokens guessed at once where the engine does; -1: as it is set
   int64_t logprobs = -1;  // likeliest tokens to report beside each chosen one; -1: no logprobs
 };
 
@@ -49,7 +51,8 @@ struct RequestResult {
   std::exception_ptr error;             // an Error of this request; the engine has gone on
   bool cancelled = false;
   int64_t prompt_tokens = 0;
-  int64_t cached_tokens = 0;  // of the prompt, found in the prefix cache
+  int64_t cached_tokens = 0;                        // of the prompt, found in the prefix cache
+  int64_t drafted_tokens = 0, accepted_tokens = 0;  // guessed ahead, and of these right
   // Since it was submitted, until: it began to run, its first token, its end.
   double queued_seconds = 0, first_token_seconds = 0, total_seconds = 0;
 };

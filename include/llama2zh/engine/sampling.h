@@ -100,6 +100,13 @@ void process_logits(at::Tensor& logits, const SamplingConfig& config,
 // softmax(logits). kData if the logits are not finite.
 TokenId sample(const at::Tensor& processed_logits, const SamplingConfig& config, Random& random);
 
+// The same where `draft` was guessed: drawn from softmax(draft_logits), or for sure where those are
+// undefined. It stays with probability min(1, p / q); else the draw is from the rest, max(0, p - q),
+// so that over all the token's distribution is p (Leviathan et al. 2023).
+TokenId sample_with_draft(const at::Tensor& processed_logits, TokenId draft,
+                          const at::Tensor& draft_logits, const SamplingConfig& config,
+                          Random& random);
+
 // A token with its log-probability (natural) by the model itself: softmax of the unprocessed logits.
 struct TokenLogprob {
   TokenId id = 0;

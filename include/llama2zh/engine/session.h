@@ -21,14 +21,17 @@ struct LoadedModel {
   const ChatTemplate* chat_template = nullptr;  // null: none known; chat needs --template then
   std::unique_ptr<AdapterRegistry> adapters;    // those that requests name
 
-  EngineParts parts() const { return {.adapters = adapters.get()}; }
+  std::unique_ptr<Llama> draft;  // null: none was asked for
+
+  EngineParts parts() const { return {.adapters = adapters.get(), .draft = draft.get()}; }
 };
 struct LoadRequest {
   std::filesystem::path model;
   std::vector<std::filesystem::path> adapters;  // put on the model itself, in order
   // Beside it, for requests to name.
   std::vector<std::pair<std::string, std::filesystem::path>> named_adapters;
-  std::filesystem::path tokenizer;  // empty: the adapter's folder if it has one, else the model's
+  std::filesystem::path draft_model;  // that guesses ahead for speculate = "draft"; empty: none
+  std::filesystem::path tokenizer;    // empty: the adapter's folder if it has one, else the model's
   std::string template_name;  // empty: as stored with the last adapter that has one, or the model
   std::string dtype = "auto";
   std::string device = "auto";
