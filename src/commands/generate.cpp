@@ -31,6 +31,7 @@ struct GenerateOptions {
   std::string system;
   std::string template_name;
   std::string use_adapter;
+  int64_t num_return_sequences = 1;
   bool json_output = false;
   std::string input;
   std::string output;
@@ -51,8 +52,13 @@ struct GenerateOptions {
         option("use_adapter", &T::use_adapter,
                "Which of the adapters given as NAME=DIR answers; empty: the model without them. A "
                "row's own \"adapter\" counts before it."),
+        option("num_return_sequences", &T::num_return_sequences,
+               "Answers to each prompt: several draws, or with num_beams the best beams.",
+               between(1, 64)),
         option("json", &T::json_output,
-               "One object {\"text\",\"ids\",\"prompt_tokens\",\"finish_reason\"}."),
+               "One object {\"text\",\"ids\",\"prompt_tokens\",\"finish_reason\"}, with \"texts\" "
+               "where "
+               "several answers were asked for."),
         option("input", &T::input,
                "Answer each row of this JSON lines file (.gz, .zst too) instead: prompt, or "
                "messages, conversations, instruction + input, query + history."),
@@ -94,16 +100,18 @@ std::string settings_of(const OptionTable& table) {
 
 void report(const GenerationResult& result, bool json_output, bool streamed) {
   if (json_output) {
-    std::puts(ordered_json{{"text", result.text},
+    ordered_json object = {{"text", result.text},
                            {"ids", result.ids},
                            {"prompt_tokens", result.prompt_tokens},
-                           {"finish_reason", result.finish_reason}}
-                  .dump()
-                  .c_str());
+                           {"finish_reason", result.finish_reason}};
+    if (result.completions.size() > 1) object["texts"] = texts_of(result.completions);
+    std::puts(object.dump().c_str());
     return;
   }
   if (!streamed) std::fwrite(result.text.data(), 1, result.text.size(), stdout);
   std::putchar('\n');
+  for (size_t i = 1; i < result.completions.size(); ++i)
+    std::printf("%s\n", result.completions[i].text.c_str());
   const auto count = static_cast<double>(result.ids.size());
   if (result.decode_seconds > 0) {
     log_info(cat(result.prompt_tokens, " prompt tokens, ", result.ids.size(), " new (",
@@ -124,6 +132,7 @@ int answer_one(const LoadedModel& loaded, const GenerateOptions& options,
   request.sampling = sampling;
   request.adapter = options.use_adapter;
   request.continues = options.raw;
+  request.n = options.num_return_sequences;
   if (!options.raw) request.extra_stops = loaded.chat_template->stop_texts();
   const GenerationResult result =
       generator.generate(std::move(request), [&](std::string_view piece) {
@@ -182,8 +191,9 @@ int run_generate(const std::vector<std::string>& args) {
     require_template(loaded, inference.model, ", or send the prompt without one by --raw");
   if (!rows) return answer_one(loaded, options, sampling, engine, text);
   install_stop_signals();
-  generate_rows(loaded, {options.input, options.output, options.overwrite, form_of(options),
-                         sampling, engine, options.use_adapter, settings_of(table)});
+  generate_rows(
+      loaded, {options.input, options.output, options.overwrite, form_of(options), sampling, engine,
+               options.use_adapter, options.num_return_sequences, settings_of(table)});
   return 0;
 }
 

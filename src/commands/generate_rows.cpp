@@ -91,6 +91,7 @@ class RowsRun {
       const json row = parse_json(line, where);
       request.prompt = prompt_of_row(*loaded_, job_->form, row, where);
       request.adapter = adapter_of(row, where);
+      request.n = job_->answers;
       request.sampling = job_->sampling;
       request.sampling.seed += index;
       request.continues = job_->form.raw;
@@ -116,11 +117,13 @@ class RowsRun {
     if (result.cancelled) return;
     if (result.error) return refuse(index, cat(where, ": ", message_of(result.error)));
     const Completion& answer = result.completions.front();
-    output_.add(index, {{"index", index},
+    ordered_json row = {{"index", index},
                         {"text", answer.text},
                         {"finish_reason", answer.finish_reason},
                         {"prompt_tokens", result.prompt_tokens},
-                        {"new_tokens", answer.ids.size()}});
+                        {"new_tokens", answer.ids.size()}};
+    if (result.completions.size() > 1) row["texts"] = texts_of(result.completions);
+    output_.add(index, row);
     ++done_;
   }
 
@@ -149,6 +152,12 @@ class RowsRun {
 };
 
 }  // namespace
+
+ordered_json texts_of(const std::vector<Completion>& completions) {
+  ordered_json texts = ordered_json::array();
+  for (const Completion& one : completions) texts.push_back(one.text);
+  return texts;
+}
 
 void generate_rows(const LoadedModel& loaded, const RowsJob& job) { RowsRun(loaded, job).run(); }
 

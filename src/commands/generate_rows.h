@@ -19,8 +19,11 @@ struct RowsJob {
   SamplingConfig sampling;  // row i draws with seed + i
   EngineConfig engine;
   std::string adapter;   // of rows that name none
+  int64_t answers = 1;   // to each row; with more than one there is "texts" too
   std::string settings;  // of the model and all else that decides the answers, as text
 };
+
+ordered_json texts_of(const std::vector<Completion>& completions);
 
 // Answers the rows of a JSON lines file, many at once, into a JSON lines file with one object for
 // each, in their order: {"index", "text", "finish_reason", "prompt_tokens", "new_tokens"}, or

@@ -7,6 +7,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/tensor.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "engine/adapter_groups.h"
@@ -20,11 +21,6 @@ namespace {
 
 bool is_complete(const Planned& planned) {
   return planned.rows - planned.drafts == planned.sequence->pending();
-}
-
-double mean_logprob(const Sequence& sequence) {
-  const size_t count = sequence.completion.ids.size();
-  return count == 0 ? 0 : sequence.sum_logprob / static_cast<double>(count);
 }
 
 }  // namespace
@@ -186,6 +182,29 @@ void RequestRunner::compute(const std::vector<Planned>& plan) {
   }
 }
 
+// Where all beams of a request are there, each goes on as the search says.
+void RequestRunner::step_beams(RequestState& request) {
+  const bool all = std::all_of(request.sequences.begin(), request.sequences.end(),
+                               [](const auto& sequence) { return sequence->ready(); });
+  if (!all || request.unborn() > 0) return;
+  if (request.result.first_token_seconds == 0)
+    request.result.first_token_seconds = request.seconds();
+  const std::vector<BeamSearch::Continuation> next = request.beams->step(request);
+  if (next.empty()) {
+    for (auto& sequence : request.sequences) finish_sequence(*sequence);
+    return finish_request(request);
+  }
+  std::vector<Sequence*> sequences;
+  std::vector<size_t> parents;
+  for (const BeamSearch::Continuation& one : next) {
+    sequences.push_back(request.sequences[parents.size()].get());
+    parents.push_back(one.parent);
+  }
+  scheduler_.rebase(sequences, parents);
+  continue_beams(request, next);
+  counts_.generated_tokens += std::ssize(next);
+}
+
 // A token, and as long as guesses prove right the next.
 void RequestRunner::choose(Outcome& outcome, const at::Tensor& logits) {
   Sequence& sequence = *outcome.sequence;
@@ -193,6 +212,10 @@ void RequestRunner::choose(Outcome& outcome, const at::Tensor& logits) {
     for (int64_t i = 0; i <= outcome.drafts; ++i) {
       at::Tensor row = logits.select(0, outcome.row + i);
       if (sequence.request->best_of > 1) row = row.clone();  // others may have the same
+      if (sequence.request->beams) {
+        keep_scores(sequence, row);
+        return;
+      }
       const bool guessed = i < outcome.drafts;
       outcome.tokens.push_back(choose_token(sequence, row, guessed ? i : -1));
       const NewToken& got = outcome.tokens.back();
@@ -240,6 +263,7 @@ void RequestRunner::deliver(Outcome& outcome) {
   Sequence& sequence = *outcome.sequence;
   RequestState& request = *sequence.request;
   if (outcome.error) return end_request(request, outcome.error);
+  if (request.beams) return step_beams(request);
   if (request.result.first_token_seconds == 0)
     request.result.first_token_seconds = request.seconds();
   const bool ended = !sequence.completion.finish_reason.empty();
@@ -253,71 +277,6 @@ void RequestRunner::deliver(Outcome& outcome) {
     }
   }
   if (request.all_finished()) finish_request(request);
-}
-
-void RequestRunner::finish_sequence(Sequence& sequence) {
-  sequence.finished = true;
-  sequence.completion.text = sequence.answer.released();
-  sequence.completion.mean_logprob = mean_logprob(sequence);
-  scheduler_.remove(sequence);
-}
-
-// Leaves the n best answers, and reports them as if they had just come.
-void RequestRunner::report_best(RequestState& request) {
-  std::vector<Completion>& answers = request.result.completions;
-  std::stable_sort(answers.begin(), answers.end(), [](const Completion& a, const Completion& b) {
-    return a.mean_logprob > b.mean_logprob;
-  });
-  answers.resize(static_cast<size_t>(request.request.n));
-  for (size_t i = 0; i < answers.size(); ++i) {
-    RequestEvent event{request.id, static_cast<int64_t>(i), answers[i].text};
-    event.finish_reason = answers[i].finish_reason;
-    emit(request, event);
-  }
-}
-
-void RequestRunner::finish_request(RequestState& request) {
-  if (!request.result.error) {
-    for (auto& sequence : request.sequences)
-      request.result.completions.push_back(std::move(sequence->completion));
-    if (request.best_of > request.request.n) report_best(request);
-  }
-  request.result.total_seconds = request.seconds();
-  const RequestResult& result = request.result;
-  ++(result.error ? counts_.failed : result.cancelled ? counts_.cancelled : counts_.finished);
-  counts_.cached_prompt_tokens += result.cached_tokens;
-  RequestEvent event;
-  event.request = request.id;
-  event.result = &request.result;
-  emit(request, event);
-  requests_.erase(request.id);
-}
-
-// Before its time: failed, or cancelled.
-void RequestRunner::end_request(RequestState& request, std::exception_ptr error) {
-  while (request.unborn() > 0) {
-    const auto index = std::ssize(request.sequences);
-    request.sequences.push_back(std::make_unique<Sequence>(request, index, *tokenizer_));
-  }
-  for (auto& sequence : request.sequences) {
-    if (sequence->finished) continue;
-    finish_sequence(*sequence);
-    if (sequence->completion.finish_reason.empty())
-      sequence->completion.finish_reason = "cancelled";
-  }
-  request.result.error = std::move(error);
-  finish_request(request);
-}
-
-void RequestRunner::emit(RequestState& request, const RequestEvent& event) {
-  if (!request.on_event || (request.unheard && event.result == nullptr)) return;
-  try {
-    request.on_event(event);
-  } catch (const std::exception& error) {
-    log_error(cat("a request's listener failed: ", error.what()));
-    request.unheard = true;
-    unheard_.push_back(request.id);
-  }
 }
 
 }  // namespace llama2zh

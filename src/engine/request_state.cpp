@@ -1,5 +1,7 @@
 #include "engine/request_state.h"
 
+#include <ATen/ops/log_softmax.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -41,7 +43,20 @@ void check_prompt(std::span<const TokenId> prompt, const LlamaConfig& config, in
   }
 }
 
+void check_beams(const Request& request, int64_t max_running) {
+  const int64_t beams = request.sampling.num_beams;
+  if (beams == 1) return;
+  if (!is_greedy(request.sampling))
+    fail_usage("num_beams", "beams do not go with draws", "set temperature 0");
+  if (request.n > beams)
+    fail_usage("num_return_sequences", cat(request.n, " answers are more than ", beams, " beams"));
+  if (request.best_of > 0) fail_usage("best_of", "it does not go with num_beams");
+  if (beams > max_running)
+    fail_usage("num_beams", cat(beams, " beams at once, but max_running is ", max_running));
+}
+
 void check_counts(const Request& request, int64_t max_running) {
+  check_beams(request, max_running);
   const int64_t made = std::max(request.best_of, request.n);
   if (request.n < 1) fail_usage("n", cat(request.n, " answers were asked for"));
   if (request.best_of != 0 && request.best_of < request.n)
@@ -59,7 +74,8 @@ uint64_t seed_of(int64_t seed, int64_t index) {
   return static_cast<uint64_t>(seed) + static_cast<uint64_t>(index) * 0x9E3779B97F4A7C15u;
 }
 
-void note_logprob(Sequence& sequence, const at::Tensor& logits, TokenId id, SampledToken& token) {
+void note_logprob(const Sequence& sequence, const at::Tensor& logits, TokenId id,
+                  SampledToken& token) {
   token.logprob = logprob_of(logits, id).logprob;
   const int64_t count = sequence.request->request.logprobs;
   if (count > 0) token.top = top_logprobs(logits, count);
@@ -84,6 +100,10 @@ RequestState::RequestState(Request asked, OnEvent listener, const Llama& model,
   check_counts(request, max_running);
   rules = token_rules(request.sampling, all_stops(request), model.config, words);
   best_of = std::max(request.best_of, request.n);
+  if (request.sampling.num_beams > 1) {
+    best_of = request.sampling.num_beams;
+    beams = std::make_unique<BeamSearch>(request.sampling);
+  }
   const auto length = static_cast<int64_t>(request.prompt.size());
   // The last token of an answer is never computed, so it needs no place in the cache.
   limit = std::min({request.sampling.max_new_tokens, model.config.context_length() - length,
@@ -93,7 +113,7 @@ RequestState::RequestState(Request asked, OnEvent listener, const Llama& model,
 }
 
 int64_t RequestState::useful_drafts(const Sequence& sequence) const {
-  if (drafts == 0 || sequence.completion.ids.empty() || sequence.pending() != 1) return 0;
+  if (drafts == 0 || beams || sequence.completion.ids.empty() || sequence.pending() != 1) return 0;
   // The last token of an answer comes from the model itself.
   const auto made = static_cast<int64_t>(sequence.completion.ids.size());
   return std::max<int64_t>(0, std::min(drafts, limit - made - 1));
@@ -143,6 +163,22 @@ NewToken choose_token(Sequence& sequence, at::Tensor logits, int64_t draft) {
   out.text += sequence.answer.finish();  // the rest can itself end in a stop text
   if (sequence.answer.stopped()) completion.finish_reason = "stop";
   return out;
+}
+
+void keep_scores(Sequence& sequence, const at::Tensor& logits) {
+  const RequestState& owner = *sequence.request;
+  if (owner.request.logprobs >= 0) sequence.raw_scores = logits.clone();
+  at::Tensor scores = at::log_softmax(logits, -1);
+  process_logits(scores, owner.request.sampling, owner.request.prompt, sequence.completion.ids,
+                 owner.rules);
+  sequence.scores = scores;
+}
+
+SampledToken said_token(const Sequence& sequence, TokenId id) {
+  SampledToken token;
+  token.id = id;
+  if (sequence.raw_scores.defined()) note_logprob(sequence, sequence.raw_scores, id, token);
+  return token;
 }
 
 }  // namespace llama2zh

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/beam_search.h"
 #include "engine/stop_texts.h"
 #include "llama2zh/base/random.h"
 #include "llama2zh/engine/adapter_registry.h"
@@ -36,6 +37,10 @@ struct Sequence {
   std::vector<TokenId> drafts;
   std::vector<at::Tensor> draft_logits;
   Random draft_random;
+  // With beams: processed log-probabilities of the next token, where they are computed; and the
+  // unprocessed, where logprobs were asked for.
+  at::Tensor scores, raw_scores;
+  bool ready() const { return scores.defined(); }
 
   int64_t pending() const { return static_cast<int64_t>(tokens.size()) - table.length; }
 };
@@ -53,6 +58,7 @@ struct RequestState {
   TokenRules rules;
   int64_t drafts = 0;                           // guesses at once, at most
   bool draft_model = false;                     // by whom: the draft model, or looked up
+  std::unique_ptr<BeamSearch> beams;            // null: none
   std::shared_ptr<const NamedAdapter> adapter;  // null: the model as it is
   int64_t best_of, limit;                       // answers made; tokens of an answer at most
   // The first alone until its prompt is computed; then the others begin on its blocks.
@@ -81,5 +87,10 @@ struct NewToken {
 };
 // draft: the place of a guess in sequence.drafts, -1: none was made.
 NewToken choose_token(Sequence& sequence, at::Tensor logits, int64_t draft = -1);
+
+// With beams: keeps what the logits say of the next token until all beams are there. kData as above.
+void keep_scores(Sequence& sequence, const at::Tensor& logits);
+// The token with what its beam says of it, where logprobs were asked for.
+SampledToken said_token(const Sequence& sequence, TokenId id);
 
 }  // namespace llama2zh

@@ -51,6 +51,23 @@ void Scheduler::fork(const Sequence& from, Sequence& to) {
   insert_in_order(running_, &to);
 }
 
+void Scheduler::rebase(const std::vector<Sequence*>& sequences,
+                       const std::vector<size_t>& parents) {
+  std::vector<BlockTable> tables;
+  std::vector<std::vector<BlockKey>> keys;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const Sequence& parent = *sequences[parents[i]];
+    tables.push_back(sequences[i]->running ? parent.table : BlockTable());
+    keys.push_back(parent.keys);
+    for (const BlockId block : tables.back().blocks) pool_.share(block);
+  }
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    release_blocks(sequences[i]->table, pool_);
+    sequences[i]->table = std::move(tables[i]);
+    sequences[i]->keys = std::move(keys[i]);
+  }
+}
+
 std::vector<Planned> Scheduler::plan_step(std::vector<Failure>& failed) {
   Step step{{}, config_.max_step_tokens, &failed};
   plan_running(step, /*decoding=*/true);
@@ -85,10 +102,13 @@ int64_t Scheduler::affordable_drafts(const Sequence& sequence, int64_t spare) co
 }
 
 void Scheduler::plan_waiting(Step& step) {
-  while (!waiting_.empty() && step.budget > 0) {
-    Sequence& sequence = *waiting_.front();
+  while (step.budget > 0) {
+    const auto next = std::find_if(waiting_.begin(), waiting_.end(),
+                                   [](const Sequence* one) { return !one->ready(); });
+    if (next == waiting_.end()) return;
+    Sequence& sequence = **next;
     if (!let_in(sequence, step)) return;
-    waiting_.erase(waiting_.begin());
+    std::erase(waiting_, &sequence);
     sequence.running = true;
     insert_in_order(running_, &sequence);
     take_cached(sequence);
@@ -106,11 +126,23 @@ bool Scheduler::make_way(Sequence& sequence, int64_t rows, Step& step) {
   return true;
 }
 
-// Whether a waiting sequence can run now; those of lower priority make way.
+// The last of lower priority, or a beam that is ready and comes later or belongs together with it.
+Sequence* Scheduler::who_makes_way(const Sequence& sequence) const {
+  if (running_.empty()) return nullptr;
+  if (priority_of(*running_.back()) < priority_of(sequence)) return running_.back();
+  for (auto it = running_.rbegin(); it != running_.rend(); ++it) {
+    if ((*it)->ready() && ((*it)->request == sequence.request || goes_before(&sequence, *it)))
+      return *it;
+  }
+  return nullptr;
+}
+
+// Whether a waiting sequence can run now; others make way.
 bool Scheduler::let_in(Sequence& sequence, Step& step) {
   while (!fits(sequence)) {
-    if (running_.empty() || priority_of(*running_.back()) >= priority_of(sequence)) return false;
-    preempt(*running_.back(), step);
+    Sequence* other = who_makes_way(sequence);
+    if (other == nullptr) return false;
+    preempt(*other, step);
   }
   return step.budget > 0;
 }

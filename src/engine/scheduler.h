@@ -22,7 +22,8 @@ struct Planned {
 // priority first, then who came first. A step takes one token of each running sequence that has its
 // prompt behind it, then parts of prompts; then waiting sequences are let in, in order, none past
 // another. Where blocks run out, the last running sequence in that order loses its own and waits
-// again, so the first always gets on.
+// again, so the first always gets on. A beam that only waits for the other beams of its request
+// (ready()) is not computed, and makes way for them.
 class Scheduler {
  public:
   Scheduler(const EngineConfig& config, const Llama& model, const Llama* draft = nullptr);
@@ -43,6 +44,9 @@ class Scheduler {
   void computed(const Planned& planned);
   // So many of the guesses were right, and stand in the sequence's tokens.
   void accepted(Sequence& sequence, int64_t drafts) { advance(sequence, drafts); }
+  // sequences[i] goes on from what sequences[parents[i]] has: it takes that one's blocks, which are
+  // copied when they are written to. One that waits has none and is computed anew.
+  void rebase(const std::vector<Sequence*>& sequences, const std::vector<size_t>& parents);
   // Before a step: sequences that run, to be given guesses.
   const std::vector<Sequence*>& running_sequences() const { return running_; }
 
@@ -62,6 +66,7 @@ class Scheduler {
   void plan_waiting(Step& step);
   bool make_way(Sequence& sequence, int64_t rows, Step& step);
   bool let_in(Sequence& sequence, Step& step);
+  Sequence* who_makes_way(const Sequence& sequence) const;
   bool fits(Sequence& sequence);
   void take_cached(Sequence& sequence);
   void preempt(Sequence& sequence, Step& step);

@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -20,7 +19,8 @@ struct GenerationResult {
   std::vector<TokenId> ids;
   int64_t prompt_tokens = 0;
   int64_t drafted_tokens = 0, accepted_tokens = 0;
-  std::string finish_reason;  // "stop" (EOS, stop id, stop text), "length", "cancelled"
+  std::string finish_reason;            // "stop" (EOS, stop id, stop text), "length", "cancelled"
+  std::vector<Completion> completions;  // all n, of which the above is the first
   double prefill_seconds = 0, decode_seconds = 0;
 };
 
@@ -36,9 +36,9 @@ class Generator {
  public:
   static constexpr int64_t kPrefillChunk = 256;  // prompt tokens in one forward pass at most
 
-  // Both must outlive the generator. Of `config` max_running does not matter.
+  // Both must outlive the generator. max_running: answers of one prompt, at most.
   Generator(const Llama& model, const Tokenizer& tokenizer,
-            EngineConfig config = {.max_step_tokens = kPrefillChunk},
+            const EngineConfig& config = {.max_running = 1, .max_step_tokens = kPrefillChunk},
             const EngineParts& parts = {});
   // An empty prompt or one longer than max_position_embeddings - 1 is a kData error naming both
   // lengths; so are ids that the model lacks. max_new_tokens is cut to what the context leaves.

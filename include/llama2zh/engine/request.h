@@ -20,12 +20,13 @@ struct Request {
   // whose first space is the tokenizer's.
   bool continues = false;
   std::string adapter;   // one of the engine's registry; empty: the model as it is
-  int64_t n = 1;         // answers, each with its own draws; greedy ones are all alike
+  int64_t n = 1;         // answers, each with its own draws; greedy ones are all alike; with
+                         // num_beams the best n of them
   int64_t best_of = 0;   // answers made, of which the n with the highest mean log-probability stay
                          // (they come all at the end); 0: n
   int64_t priority = 0;  // higher ones go first, and may interrupt lower ones
-  int64_t speculative_tokens =
-      -1;                 // tokens guessed at once where the engine does; -1: as it is set
+  // Tokens guessed at once, where the engine does at all; -1: as it is set.
+  int64_t speculative_tokens = -1;
   int64_t logprobs = -1;  // likeliest tokens to report beside each chosen one; -1: no logprobs
 };
 
@@ -42,6 +43,7 @@ struct Completion {
   std::vector<TokenId> ids;
   std::vector<SampledToken> tokens;  // one for each id, where logprobs were asked for
   std::string finish_reason;         // "stop" (EOS, stop id, stop text), "length", "cancelled"
+  double beam_score = 0;             // with num_beams: by which answers are ordered
   double mean_logprob = 0;           // where logprobs were asked for, or with best_of
 };
 

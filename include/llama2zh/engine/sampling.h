@@ -36,6 +36,9 @@ struct SamplingConfig {
   std::vector<std::string> logit_bias;
   std::vector<std::string> bad_words;
   int64_t seed = 0;
+  int64_t num_beams = 1;
+  double length_penalty = 1.0;
+  std::string early_stopping = "false";
   static auto options() {
     return std::tuple(
         option("max_new_tokens", &SamplingConfig::max_new_tokens, "Tokens to generate at most.",
@@ -70,7 +73,16 @@ struct SamplingConfig {
                "ID=BIAS: BIAS is added to the logit of token ID."),
         option("bad_words", &SamplingConfig::bad_words, "Texts that are never generated."),
         option("seed", &SamplingConfig::seed,
-               "Seed of the random choice; the same seed gives the same answer.", at_least(0)));
+               "Seed of the random choice; the same seed gives the same answer.", at_least(0)),
+        option("num_beams", &SamplingConfig::num_beams,
+               "Beam search over so many beams, with temperature 0; 1: none.", between(1, 64)),
+        option("length_penalty", &SamplingConfig::length_penalty,
+               "Beams: the sum of log-probabilities is divided by length to this power.",
+               between(-100, 100)),
+        option("early_stopping", &SamplingConfig::early_stopping,
+               "Beams: end when num_beams answers have ended (true), when better ones are unlikely "
+               "(false) or impossible (never).",
+               one_of({"false", "true", "never"})));
   }
 };
 

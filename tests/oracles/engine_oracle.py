@@ -1,0 +1,85 @@
+"""What the engine answers, beside transformers on the same files, in fp32.
+
+  usage: engine_oracle.py LLAMA2ZH SOURCE_DIR
+
+On a tiny model with random weights over a trained tokenizer:
+  - beam search: ids of the best beam for several numbers of beams, length penalties and ways to stop.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+import transformers
+
+PROMPTS = ["人工智能", "什么是机器学习？", "Hello"]
+BEAMS = [
+    {"num_beams": 2},
+    {"num_beams": 4, "length_penalty": 0.5},
+    {"num_beams": 5, "length_penalty": 1.5, "early_stopping": "true"},
+    {"num_beams": 3, "early_stopping": "never"},
+]
+
+
+class Oracle:
+    def __init__(self, program, source, folder):
+        self.program, self.source, self.folder = program, source, folder
+
+    def run(self, *args):
+        done = subprocess.run([self.program, *map(str, args)], cwd=self.folder, capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(f"llama2zh {' '.join(map(str, args))} failed:\n{done.stderr}")
+        return done.stdout
+
+    def build(self):
+        rows = (self.source / "assets/sft_zh.jsonl").read_text(encoding="utf-8").splitlines()
+        turns = [turn["value"] for row in rows for turn in json.loads(row)["conversations"]]
+        (self.folder / "zh.txt").write_text("\n".join(turns) + "\n", encoding="utf-8")
+        self.run("train-tokenizer", "--input", "zh.txt", "--vocab-size", 1500, "--output", "zh.model")
+        self.run("init-model", "--tokenizer", "zh.model", "--hidden-size", 48, "--intermediate-size", 96, "--num-hidden-layers", 2,
+                 "--num-attention-heads", 4, "--num-key-value-heads", 2, "--max-position-embeddings", 256, "--initializer-range", 0.2,
+                 "--output", "model")
+        self.model = transformers.LlamaForCausalLM.from_pretrained(self.folder / "model", dtype=torch.float32).eval()
+
+    def ids(self, text):
+        lines = self.run("tokenize", "--model", "zh.model", "--text", text, "--json")
+        return [1, *json.loads(lines)["ids"]]
+
+    def check_beams(self):
+        failures = 0
+        for options in BEAMS:
+            for text in PROMPTS:
+                prompt = self.ids(text)
+                stopping = {"true": True, "false": False, "never": "never"}[options.get("early_stopping", "false")]
+                expected = self.model.generate(
+                    torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), do_sample=False,
+                    num_beams=options["num_beams"], max_new_tokens=24, length_penalty=options.get("length_penalty", 1.0),
+                    early_stopping=stopping, eos_token_id=2, pad_token_id=2)[0].tolist()[len(prompt):]
+                expected = expected[:expected.index(2)] if 2 in expected else expected
+                flags = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value)]
+                got = json.loads(self.run("generate", "--model", "model", "--raw", "--prompt", text, "--json", "--temperature", 0, "--dtype",
+                                          "float32", "--max-new-tokens", 24, *flags))
+                if got["ids"] != expected or got["prompt_tokens"] != len(prompt):
+                    failures += 1
+                    print(f"beams {options} {text}: {got['ids']}, transformers {expected}")
+        print(f"beams: {len(BEAMS) * len(PROMPTS)} cases, {failures} differ")
+        return failures
+
+
+def main():
+    program, source = os.path.abspath(sys.argv[1]), pathlib.Path(sys.argv[2]).resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        oracle = Oracle(program, source, pathlib.Path(folder))
+        oracle.build()
+        failures = oracle.check_beams()
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
