@@ -85,19 +85,6 @@ std::string read_prompt(const GenerateOptions& options, bool given) {
 
 PromptForm form_of(const GenerateOptions& options) { return {options.raw, options.system}; }
 
-// All that decides the answers to a file of rows, beside the file.
-std::string settings_of(const OptionTable& table) {
-  ordered_json values;
-  for (const OptionEntry& entry : table) {
-    static const std::vector<std::string> kOthers = {
-        "input",       "output",          "overwrite",    "json",
-        "max_running", "max_step_tokens", "kv_cache_gib", "prefix_cache"};
-    if (std::find(kOthers.begin(), kOthers.end(), entry.key) == kOthers.end())
-      values[entry.key] = entry.get();
-  }
-  return values.dump();
-}
-
 void report(const GenerationResult& result, bool json_output, bool streamed) {
   if (json_output) {
     ordered_json object = {{"text", result.text},
@@ -191,9 +178,11 @@ int run_generate(const std::vector<std::string>& args) {
     require_template(loaded, inference.model, ", or send the prompt without one by --raw");
   if (!rows) return answer_one(loaded, options, sampling, engine, text);
   install_stop_signals();
-  generate_rows(
-      loaded, {options.input, options.output, options.overwrite, form_of(options), sampling, engine,
-               options.use_adapter, options.num_return_sequences, settings_of(table)});
+  RowsJob job{options.input, options.output, options.overwrite, form_of(options), sampling, engine};
+  job.adapter = options.use_adapter;
+  job.answers = options.num_return_sequences;
+  job.settings = answer_settings(table);
+  generate_rows(loaded, job);
   return 0;
 }
 

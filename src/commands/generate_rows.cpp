@@ -2,6 +2,7 @@
 // held in memory: at most kAhead rows for each running sequence are between reading and writing.
 #include "commands/generate_rows.h"
 
+#include <algorithm>
 #include <chrono>
 #include <exception>
 
@@ -92,6 +93,8 @@ class RowsRun {
       request.prompt = prompt_of_row(*loaded_, job_->form, row, where);
       request.adapter = adapter_of(row, where);
       request.n = job_->answers;
+      request.kind = job_->kind;
+      request.normalize = job_->normalize;
       request.sampling = job_->sampling;
       request.sampling.seed += index;
       request.continues = job_->form.raw;
@@ -116,6 +119,12 @@ class RowsRun {
   void finish(int64_t index, const std::string& where, const RequestResult& result) {
     if (result.cancelled) return;
     if (result.error) return refuse(index, cat(where, ": ", message_of(result.error)));
+    ++done_;
+    if (job_->kind != RequestKind::kAnswer) {
+      return output_.add(
+          index,
+          {{"index", index}, {"embedding", result.embedding}, {"tokens", result.prompt_tokens}});
+    }
     const Completion& answer = result.completions.front();
     ordered_json row = {{"index", index},
                         {"text", answer.text},
@@ -124,7 +133,6 @@ class RowsRun {
                         {"new_tokens", answer.ids.size()}};
     if (result.completions.size() > 1) row["texts"] = texts_of(result.completions);
     output_.add(index, row);
-    ++done_;
   }
 
   void refuse(int64_t index, const std::string& message) {
@@ -152,6 +160,18 @@ class RowsRun {
 };
 
 }  // namespace
+
+std::string answer_settings(const OptionTable& table) {
+  ordered_json values;
+  for (const OptionEntry& entry : table) {
+    static const std::vector<std::string> kOthers = {
+        "input",       "output",          "overwrite",    "json",
+        "max_running", "max_step_tokens", "kv_cache_gib", "prefix_cache"};
+    if (std::find(kOthers.begin(), kOthers.end(), entry.key) == kOthers.end())
+      values[entry.key] = entry.get();
+  }
+  return values.dump();
+}
 
 ordered_json texts_of(const std::vector<Completion>& completions) {
   ordered_json texts = ordered_json::array();

@@ -40,8 +40,10 @@ void RequestRunner::report_best(RequestState& request) {
 
 void RequestRunner::finish_request(RequestState& request) {
   if (!request.result.error) {
-    for (auto& sequence : request.sequences)
+    for (auto& sequence : request.sequences) {
+      if (request.wants_embedding()) break;
       request.result.completions.push_back(std::move(sequence->completion));
+    }
     if (request.beams && !request.result.cancelled)
       request.result.completions = request.beams->best(request.request.n);
     if (request.best_of > request.request.n || request.beams) report_best(request);

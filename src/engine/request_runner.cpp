@@ -133,7 +133,7 @@ at::Tensor RequestRunner::forward(const std::vector<Planned>& plan) {
     ids.insert(ids.end(), draft, draft + planned.drafts);
     batch.add(sequence.table, planned.rows);
     adapters.add(sequence.request->adapter, planned.rows);
-    if (is_complete(planned)) {
+    if (is_complete(planned) && !sequence.request->wants_embedding()) {
       for (int64_t i = planned.drafts; i >= 0; --i) rows.push_back(batch.tokens() - 1 - i);
       complete.add(sequence.request->adapter, 1 + planned.drafts);
     }
@@ -145,11 +145,22 @@ at::Tensor RequestRunner::forward(const std::vector<Planned>& plan) {
     const RowAdapters active(adapters.groups(model_->device()));
     hidden = model_->forward(at::tensor(ids).to(model_->device()), batch);
   }
+  pool_embeddings(plan, hidden);
   if (rows.empty()) return {};
   if (static_cast<int64_t>(rows.size()) < batch.tokens())
     hidden = hidden.index_select(0, at::tensor(rows).to(model_->device()));
   const RowAdapters active(complete.groups(model_->device()));
   return model_->logits(hidden).to(at::kCPU).contiguous();
+}
+
+void RequestRunner::pool_embeddings(const std::vector<Planned>& plan, const at::Tensor& hidden) {
+  int64_t first = 0;
+  for (const Planned& planned : plan) {
+    Sequence& sequence = *planned.sequence;
+    if (sequence.request->wants_embedding())
+      pool_hidden(sequence, hidden.narrow(0, first, planned.rows), sequence.table.length == 0);
+    first += planned.rows;
+  }
 }
 
 void RequestRunner::compute(const std::vector<Planned>& plan) {
@@ -162,6 +173,10 @@ void RequestRunner::compute(const std::vector<Planned>& plan) {
     if (sequence.completion.ids.empty()) counts_.prompt_tokens += planned.rows;
     scheduler_.computed(planned);
     if (!wanted) continue;
+    if (sequence.request->wants_embedding()) {
+      outcomes.push_back({&sequence});
+      continue;
+    }
     outcomes.push_back({&sequence, row, planned.drafts});
     row += 1 + planned.drafts;
     begin_others(*sequence.request, outcomes);
@@ -209,6 +224,7 @@ void RequestRunner::step_beams(RequestState& request) {
 void RequestRunner::choose(Outcome& outcome, const at::Tensor& logits) {
   Sequence& sequence = *outcome.sequence;
   try {
+    if (sequence.request->wants_embedding()) return finish_embedding(sequence);
     for (int64_t i = 0; i <= outcome.drafts; ++i) {
       at::Tensor row = logits.select(0, outcome.row + i);
       if (sequence.request->best_of > 1) row = row.clone();  // others may have the same
@@ -263,6 +279,10 @@ void RequestRunner::deliver(Outcome& outcome) {
   Sequence& sequence = *outcome.sequence;
   RequestState& request = *sequence.request;
   if (outcome.error) return end_request(request, outcome.error);
+  if (request.wants_embedding()) {
+    finish_sequence(sequence);
+    return finish_request(request);
+  }
   if (request.beams) return step_beams(request);
   if (request.result.first_token_seconds == 0)
     request.result.first_token_seconds = request.seconds();

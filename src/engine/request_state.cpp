@@ -19,14 +19,16 @@ std::vector<std::string> all_stops(const Request& request) {
   return stops;
 }
 
-void check_prompt(std::span<const TokenId> prompt, const LlamaConfig& config, int64_t capacity) {
+// `answer`: tokens that must have room behind it.
+void check_prompt(std::span<const TokenId> prompt, const LlamaConfig& config, int64_t capacity,
+                  int64_t answer) {
   if (prompt.empty()) fail_data("prompt", "it has no tokens", "start with BOS");
   const auto length = static_cast<int64_t>(prompt.size());
   const int64_t context = config.context_length();
-  if (length > context - 1) {
+  if (length > context - answer) {
     fail_data("prompt",
               cat("it has ", length, " tokens, but the model's context of ", context,
-                  " leaves room for ", context - 1),
+                  " leaves room for ", context - answer),
               "shorten the prompt");
   }
   if (length > capacity) {
@@ -56,6 +58,9 @@ void check_beams(const Request& request, int64_t max_running) {
 }
 
 void check_counts(const Request& request, int64_t max_running) {
+  const bool several = request.n > 1 || request.best_of > 1 || request.sampling.num_beams > 1;
+  if (request.kind != RequestKind::kAnswer && several)
+    fail_usage("n", "a text has one embedding", "leave n, best_of and num_beams alone");
   check_beams(request, max_running);
   const int64_t made = std::max(request.best_of, request.n);
   if (request.n < 1) fail_usage("n", cat(request.n, " answers were asked for"));
@@ -96,7 +101,7 @@ Sequence::Sequence(RequestState& owner, int64_t which, const Tokenizer& tokenize
 RequestState::RequestState(Request asked, OnEvent listener, const Llama& model,
                            const Tokenizer& words, int64_t capacity, int64_t max_running)
     : request(std::move(asked)), on_event(std::move(listener)), tokenizer(&words) {
-  check_prompt(request.prompt, model.config, capacity);
+  check_prompt(request.prompt, model.config, capacity, wants_embedding() ? 0 : 1);
   check_counts(request, max_running);
   rules = token_rules(request.sampling, all_stops(request), model.config, words);
   best_of = std::max(request.best_of, request.n);

@@ -40,6 +40,7 @@ struct Sequence {
   // With beams: processed log-probabilities of the next token, where they are computed; and the
   // unprocessed, where logprobs were asked for.
   at::Tensor scores, raw_scores;
+  at::Tensor pooled;  // of an embedding: [H] float64, the sum over what is computed, or the last
   bool ready() const { return scores.defined(); }
 
   int64_t pending() const { return static_cast<int64_t>(tokens.size()) - table.length; }
@@ -72,6 +73,7 @@ struct RequestState {
   // Guesses that the sequence can make use of in its next step.
   int64_t useful_drafts(const Sequence& sequence) const;
   int64_t unborn() const { return best_of - static_cast<int64_t>(sequences.size()); }
+  bool wants_embedding() const { return request.kind != RequestKind::kAnswer; }
   bool wants_logprobs() const { return request.logprobs >= 0 || best_of > request.n; }
   bool all_finished() const;
   double seconds() const;  // since it was submitted
@@ -92,5 +94,10 @@ NewToken choose_token(Sequence& sequence, at::Tensor logits, int64_t draft = -1)
 void keep_scores(Sequence& sequence, const at::Tensor& logits);
 // The token with what its beam says of it, where logprobs were asked for.
 SampledToken said_token(const Sequence& sequence, TokenId id);
+
+// For an embedding: takes the hidden states [rows, H] of the next tokens; `begins`: of the first.
+void pool_hidden(Sequence& sequence, const at::Tensor& hidden, bool begins);
+// All are there: sets the result's embedding. kData if it is not finite.
+void finish_embedding(Sequence& sequence);
 
 }  // namespace llama2zh

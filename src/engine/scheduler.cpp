@@ -167,7 +167,9 @@ bool Scheduler::fits(Sequence& sequence) {
 
 // The last token is computed in any case: its logits are wanted.
 void Scheduler::take_cached(Sequence& sequence) {
-  if (!config_.prefix_cache) return;
+  // A mean needs all hidden states, and blocks hold none.
+  if (!config_.prefix_cache || sequence.request->request.kind == RequestKind::kMeanEmbedding)
+    return;
   const size_t most = (sequence.tokens.size() - 1) / kBlockTokens;
   for (size_t i = 0; i < most; ++i) {
     const BlockId block = pool_.find(key_of(sequence, i));

@@ -3,7 +3,8 @@
   usage: engine_oracle.py LLAMA2ZH SOURCE_DIR
 
 On a tiny model with random weights over a trained tokenizer:
-  - beam search: ids of the best beam for several numbers of beams, length penalties and ways to stop.
+  - beam search: ids of the best beam for several numbers of beams, length penalties and ways to stop;
+  - embeddings: mean and last hidden states, plain and of length 1, of `embed`.
 """
 
 import json
@@ -71,13 +72,33 @@ class Oracle:
         print(f"beams: {len(BEAMS) * len(PROMPTS)} cases, {failures} differ")
         return failures
 
+    def check_embeddings(self):
+        rows = self.folder / "rows.jsonl"
+        texts = [*PROMPTS, "人工智能是计算机科学的一个分支。" * 12]
+        rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+        worst = 0.0
+        for pooling in ["mean", "last"]:
+            for flags in [[], ["--normalize"], ["--max-step-tokens", 50]]:
+                self.run("embed", "--model", "model", "--dtype", "float32", "--input", rows, "--output", "out.jsonl", "--overwrite", "--pooling",
+                         pooling, *flags)
+                got = [json.loads(line) for line in (self.folder / "out.jsonl").read_text().splitlines()]
+                for text, row in zip(texts, got, strict=True):
+                    with torch.no_grad():
+                        hidden = self.model.model(torch.tensor([self.ids(text)])).last_hidden_state[0]
+                    expected = hidden.mean(0) if pooling == "mean" else hidden[-1]
+                    if "--normalize" in flags:
+                        expected = torch.nn.functional.normalize(expected, dim=0)
+                    worst = max(worst, (torch.tensor(row["embedding"]) - expected).abs().max().item())
+        print(f"embeddings: they differ by {worst:.1e}")
+        return int(worst > 1e-4)
+
 
 def main():
     program, source = os.path.abspath(sys.argv[1]), pathlib.Path(sys.argv[2]).resolve()
     with tempfile.TemporaryDirectory() as folder:
         oracle = Oracle(program, source, pathlib.Path(folder))
         oracle.build()
-        failures = oracle.check_beams()
+        failures = oracle.check_beams() + oracle.check_embeddings()
     sys.exit(1 if failures else 0)
 
 

@@ -11,9 +11,18 @@
 
 namespace llama2zh {
 
+// What becomes of a request's prompt.
+enum class RequestKind {
+  kAnswer,
+  kMeanEmbedding,  // the mean of its hidden states behind the final norm
+  kLastEmbedding,  // that of its last token
+};
+
 // One prompt and how to answer it.
 struct Request {
   std::vector<TokenId> prompt;
+  RequestKind kind = RequestKind::kAnswer;
+  bool normalize = false;  // an embedding: to length 1
   SamplingConfig sampling;
   std::vector<std::string> extra_stops;  // beside sampling.stop: a template's marks
   // The text goes on from the prompt's, "Once upon" + " a time"; else it is an answer of its own,
@@ -51,6 +60,7 @@ struct Completion {
 struct RequestResult {
   std::vector<Completion> completions;  // n of them; none where it failed
   std::exception_ptr error;             // an Error of this request; the engine has gone on
+  std::vector<float> embedding;  // [H], where that was asked for; there are no completions then
   bool cancelled = false;
   int64_t prompt_tokens = 0;
   int64_t cached_tokens = 0;                        // of the prompt, found in the prefix cache
