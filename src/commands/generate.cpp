@@ -32,6 +32,8 @@ struct GenerateOptions {
   std::string template_name;
   std::string use_adapter;
   int64_t num_return_sequences = 1;
+  std::string json_schema;
+  bool json_object = false;
   bool json_output = false;
   std::string input;
   std::string output;
@@ -55,6 +57,9 @@ struct GenerateOptions {
         option("num_return_sequences", &T::num_return_sequences,
                "Answers to each prompt: several draws, or with num_beams the best beams.",
                between(1, 64)),
+        option("json_schema", &T::json_schema,
+               "File with a JSON Schema that the answer is made valid under."),
+        option("json_object", &T::json_object, "The answer is made a JSON object."),
         option("json", &T::json_output,
                "One object {\"text\",\"ids\",\"prompt_tokens\",\"finish_reason\"}, with \"texts\" "
                "where "
@@ -84,6 +89,13 @@ std::string read_prompt(const GenerateOptions& options, bool given) {
 }
 
 PromptForm form_of(const GenerateOptions& options) { return {options.raw, options.system}; }
+
+// The schema's text; "": none was asked for.
+std::string schema_of(const GenerateOptions& options) {
+  if (options.json_schema.empty()) return options.json_object ? R"({"type": "object"})" : "";
+  if (options.json_object) fail_usage("json_object", "json_schema says more; leave one out");
+  return read_text_file(options.json_schema);
+}
 
 void report(const GenerationResult& result, bool json_output, bool streamed) {
   if (json_output) {
@@ -120,6 +132,7 @@ int answer_one(const LoadedModel& loaded, const GenerateOptions& options,
   request.adapter = options.use_adapter;
   request.continues = options.raw;
   request.n = options.num_return_sequences;
+  request.json_schema = schema_of(options);
   if (!options.raw) request.extra_stops = loaded.chat_template->stop_texts();
   const GenerationResult result =
       generator.generate(std::move(request), [&](std::string_view piece) {
@@ -181,7 +194,8 @@ int run_generate(const std::vector<std::string>& args) {
   RowsJob job{options.input, options.output, options.overwrite, form_of(options), sampling, engine};
   job.adapter = options.use_adapter;
   job.answers = options.num_return_sequences;
-  job.settings = answer_settings(table);
+  job.json_schema = schema_of(options);
+  job.settings = answer_settings(table) + job.json_schema;
   generate_rows(loaded, job);
   return 0;
 }

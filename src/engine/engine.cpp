@@ -40,6 +40,7 @@ class Engine::Implementation {
         tokenizer_(&tokenizer),
         parts_(parts),
         config_(config),
+        constraints_(tokenizer),
         max_running_(config.max_running),
         runner_(model, tokenizer, config, used_draft(model, config, parts)),
         stats_(runner_.stats()) {}
@@ -52,6 +53,8 @@ class Engine::Implementation {
         fail_data("adapter", cat("\"", state->request.adapter, "\": this engine has none"));
       state->adapter = parts_.adapters->find(state->request.adapter);
     }
+    if (!state->request.json_schema.empty())
+      state->set_constraint(constraints_.get(state->request.json_schema));
     if (config_.speculate != "none") {
       const int64_t asked = state->request.speculative_tokens;
       state->drafts = asked < 0 ? config_.speculative_tokens : asked;
@@ -125,6 +128,7 @@ class Engine::Implementation {
   const Tokenizer* tokenizer_;
   EngineParts parts_;
   EngineConfig config_;
+  ConstraintCache constraints_;
   int64_t max_running_;
   RequestRunner runner_;  // the stepping thread's
 

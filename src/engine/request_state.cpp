@@ -3,6 +3,7 @@
 #include <ATen/ops/log_softmax.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "llama2zh/base/error.h"
@@ -86,6 +87,14 @@ void note_logprob(const Sequence& sequence, const at::Tensor& logits, TokenId id
   if (count > 0) token.top = top_logprobs(logits, count);
 }
 
+// Moves the sequence's place on; whether the constraint lets nothing follow.
+bool completes(Sequence& sequence, TokenId id) {
+  TokenConstraint* constraint = sequence.request->constraint.get();
+  if (constraint == nullptr) return false;
+  sequence.place = constraint->advance(sequence.place, id);
+  return constraint->is_complete(sequence.place);
+}
+
 }  // namespace
 
 Sequence::Sequence(RequestState& owner, int64_t which, const Tokenizer& tokenizer)
@@ -96,7 +105,8 @@ Sequence::Sequence(RequestState& owner, int64_t which, const Tokenizer& tokenize
       answer(tokenizer, all_stops(owner.request),
              owner.request.continues ? std::span<const TokenId>(owner.request.prompt)
                                      : std::span<const TokenId>()),
-      draft_random(~seed_of(owner.request.sampling.seed, which)) {}
+      draft_random(~seed_of(owner.request.sampling.seed, which)),
+      place(owner.constraint ? owner.constraint->start() : 0) {}
 
 RequestState::RequestState(Request asked, OnEvent listener, const Llama& model,
                            const Tokenizer& words, int64_t capacity, int64_t max_running)
@@ -124,6 +134,21 @@ int64_t RequestState::useful_drafts(const Sequence& sequence) const {
   return std::max<int64_t>(0, std::min(drafts, limit - made - 1));
 }
 
+void RequestState::set_constraint(std::shared_ptr<TokenConstraint> made) {
+  if (beams || wants_embedding())
+    fail_usage("json_schema", "it does not go with num_beams, nor with embeddings");
+  constraint = std::move(made);
+  ends.assign(rules.ends.begin(), rules.ends.end());
+  for (auto& sequence : sequences) sequence->place = constraint->start();
+}
+
+void constrain(const RequestState& request, TokenConstraint::Position place, at::Tensor& logits) {
+  if (!request.constraint) return;
+  request.constraint->mask(place, logits, request.ends);
+  if (std::isinf(logits.max().item<float>()))
+    fail_data("json_schema", "no token of this vocabulary can go on here");
+}
+
 bool RequestState::all_finished() const {
   return unborn() == 0 && std::all_of(sequences.begin(), sequences.end(),
                                       [](const auto& sequence) { return sequence->finished; });
@@ -139,6 +164,7 @@ NewToken choose_token(Sequence& sequence, at::Tensor logits, int64_t draft) {
   Completion& completion = sequence.completion;
   at::Tensor raw;
   if (owner.wants_logprobs()) raw = logits.clone();
+  constrain(owner, sequence.place, logits);
   process_logits(logits, config, owner.request.prompt, completion.ids, owner.rules);
   const auto place = static_cast<size_t>(draft);
   const bool drawn = draft >= 0 && place < sequence.draft_logits.size();
@@ -162,7 +188,8 @@ NewToken choose_token(Sequence& sequence, at::Tensor logits, int64_t draft) {
     sequence.tokens.push_back(id);
     out.text = sequence.answer.push(id);
     const bool full = static_cast<int64_t>(completion.ids.size()) == owner.limit;
-    completion.finish_reason = sequence.answer.stopped() ? "stop" : full ? "length" : "";
+    const bool ended = sequence.answer.stopped() || completes(sequence, id);
+    completion.finish_reason = ended ? "stop" : full ? "length" : "";
   }
   if (completion.finish_reason.empty()) return out;
   out.text += sequence.answer.finish();  // the rest can itself end in a stop text

@@ -7,6 +7,7 @@
 
 #include "engine/beam_search.h"
 #include "engine/stop_texts.h"
+#include "engine/token_constraint.h"
 #include "llama2zh/base/random.h"
 #include "llama2zh/engine/adapter_registry.h"
 #include "llama2zh/engine/block_pool.h"
@@ -40,6 +41,7 @@ struct Sequence {
   // With beams: processed log-probabilities of the next token, where they are computed; and the
   // unprocessed, where logprobs were asked for.
   at::Tensor scores, raw_scores;
+  TokenConstraint::Position place = 0;  // of what is said so far, where there is a constraint
   at::Tensor pooled;  // of an embedding: [H] float64, the sum over what is computed, or the last
   bool ready() const { return scores.defined(); }
 
@@ -59,6 +61,8 @@ struct RequestState {
   TokenRules rules;
   int64_t drafts = 0;                           // guesses at once, at most
   bool draft_model = false;                     // by whom: the draft model, or looked up
+  std::shared_ptr<TokenConstraint> constraint;  // null: none
+  std::vector<TokenId> ends;                    // rules.ends as a list
   std::unique_ptr<BeamSearch> beams;            // null: none
   std::shared_ptr<const NamedAdapter> adapter;  // null: the model as it is
   int64_t best_of, limit;                       // answers made; tokens of an answer at most
@@ -73,6 +77,7 @@ struct RequestState {
   // Guesses that the sequence can make use of in its next step.
   int64_t useful_drafts(const Sequence& sequence) const;
   int64_t unborn() const { return best_of - static_cast<int64_t>(sequences.size()); }
+  void set_constraint(std::shared_ptr<TokenConstraint> made);
   bool wants_embedding() const { return request.kind != RequestKind::kAnswer; }
   bool wants_logprobs() const { return request.logprobs >= 0 || best_of > request.n; }
   bool all_finished() const;
@@ -99,5 +104,9 @@ SampledToken said_token(const Sequence& sequence, TokenId id);
 void pool_hidden(Sequence& sequence, const at::Tensor& hidden, bool begins);
 // All are there: sets the result's embedding. kData if it is not finite.
 void finish_embedding(Sequence& sequence);
+
+// Forbids in logits [V] what the request's constraint does not let follow `place`. kData if nothing
+// is left.
+void constrain(const RequestState& request, TokenConstraint::Position place, at::Tensor& logits);
 
 }  // namespace llama2zh

@@ -17,6 +17,13 @@ void guess(Sequence& sequence, at::Tensor logits) {
   const SamplingConfig& config = owner.request.sampling;
   std::vector<TokenId> answer = sequence.completion.ids;
   answer.insert(answer.end(), sequence.drafts.begin(), sequence.drafts.end());
+  if (TokenConstraint* constraint = owner.constraint.get()) {
+    TokenConstraint::Position place = sequence.place;
+    for (const TokenId draft : sequence.drafts) place = constraint->advance(place, draft);
+    // Behind an end any guess will do: it is not looked at.
+    if (place != GrammarMatcher::kNowhere && !constraint->is_complete(place))
+      constrain(owner, place, logits);
+  }
   process_logits(logits, config, owner.request.prompt, answer, owner.rules);
   sequence.drafts.push_back(sample(logits, config, sequence.draft_random));
   if (!is_greedy(config)) sequence.draft_logits.push_back(logits);

@@ -4,7 +4,8 @@
 
 On a tiny model with random weights over a trained tokenizer:
   - beam search: ids of the best beam for several numbers of beams, length penalties and ways to stop;
-  - embeddings: mean and last hidden states, plain and of length 1, of `embed`.
+  - embeddings: mean and last hidden states, plain and of length 1, of `embed`;
+  - schemas: answers of `generate --json-schema` by a model of no sense, validated by the jsonschema package.
 """
 
 import json
@@ -16,6 +17,7 @@ import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import jsonschema
 import torch
 import transformers
 
@@ -25,6 +27,18 @@ BEAMS = [
     {"num_beams": 4, "length_penalty": 0.5},
     {"num_beams": 5, "length_penalty": 1.5, "early_stopping": "true"},
     {"num_beams": 3, "early_stopping": "never"},
+]
+
+SCHEMAS = [
+    {"type": "object", "properties": {"name": {"type": "string", "minLength": 1, "maxLength": 10}, "age": {"type": "integer"},
+     "colours": {"type": "array", "items": {"enum": ["红", "green", None, 3]}, "minItems": 1, "maxItems": 4}}, "required": ["name", "colours"],
+     "additionalProperties": False},
+    {"type": "array", "items": {"type": "string", "pattern": "^[a-f人]{1,3}-\\d{2}$"}, "minItems": 1, "maxItems": 3},
+    {"$defs": {"node": {"type": "object", "properties": {"value": {"type": ["number", "null"]}, "next": {"anyOf": [
+        {"type": "null"}, {"$ref": "#/$defs/node"}]}}, "required": ["value", "next"]}}, "$ref": "#/$defs/node"},
+    {"oneOf": [{"type": "object", "properties": {"kind": {"const": "a"}}, "required": ["kind"], "additionalProperties": {"type": "boolean"}},
+               {"type": "object", "properties": {"kind": {"const": "b"}, "x": {"type": "null"}}, "required": ["kind", "x"]},
+               {"type": "integer"}, {"type": "string", "minLength": 2, "maxLength": 6}]},
 ]
 
 
@@ -92,13 +106,36 @@ class Oracle:
         print(f"embeddings: they differ by {worst:.1e}")
         return int(worst > 1e-4)
 
+    def check_schemas(self):
+        failures = whole = 0
+        rows = self.folder / "asks.jsonl"
+        rows.write_text("".join(json.dumps({"prompt": f"{i}"}) + "\n" for i in range(40)), encoding="utf-8")
+        for schema in [*SCHEMAS, None]:
+            (self.folder / "schema.json").write_text(json.dumps(schema, ensure_ascii=False), encoding="utf-8")
+            flags = ["--json-object"] if schema is None else ["--json-schema", "schema.json"]
+            self.run("generate", "--model", "model", "--raw", "--input", rows, "--output", "valid.jsonl", "--overwrite", "--temperature", 1,
+                     "--max-new-tokens", 240, *flags)
+            validator = jsonschema.Draft202012Validator(schema if schema is not None else {"type": "object"})
+            for line in (self.folder / "valid.jsonl").read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                if row.get("finish_reason") == "length":
+                    continue
+                whole += 1
+                try:
+                    validator.validate(json.loads(row["text"]))
+                except (KeyError, ValueError, jsonschema.ValidationError) as error:
+                    failures += 1
+                    print(f"schema {schema}: {row}: {str(error)[:200]}")
+        print(f"schemas: {whole} answers, {failures} not valid")
+        return failures + int(whole < 60)
+
 
 def main():
     program, source = os.path.abspath(sys.argv[1]), pathlib.Path(sys.argv[2]).resolve()
     with tempfile.TemporaryDirectory() as folder:
         oracle = Oracle(program, source, pathlib.Path(folder))
         oracle.build()
-        failures = oracle.check_beams() + oracle.check_embeddings()
+        failures = oracle.check_beams() + oracle.check_embeddings() + oracle.check_schemas()
     sys.exit(1 if failures else 0)
 
 

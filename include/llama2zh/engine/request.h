@@ -28,6 +28,8 @@ struct Request {
   // The text goes on from the prompt's, "Once upon" + " a time"; else it is an answer of its own,
   // whose first space is the tokenizer's.
   bool continues = false;
+  // A JSON Schema, as text, that the answer is valid under: see json_schema_grammar(). "": any text.
+  std::string json_schema;
   std::string adapter;   // one of the engine's registry; empty: the model as it is
   int64_t n = 1;         // answers, each with its own draws; greedy ones are all alike; with
                          // num_beams the best n of them
