@@ -25,6 +25,8 @@ struct BenchGenerateOptions {
   int64_t repetitions = 3;
   int64_t max_step_tokens = 512;
   std::string kv_dtype = "auto";
+  std::string speculate = "none";
+  int64_t speculative_tokens = 4;
   bool json_output = false;
   static auto options() {
     using T = BenchGenerateOptions;
@@ -37,34 +39,48 @@ struct BenchGenerateOptions {
                between(17, 1048576)),
         option("kv_dtype", &T::kv_dtype, "Type of keys and values.",
                one_of({"auto", "float32", "bfloat16", "int8"})),
+        option("speculate", &T::speculate, "Guess ahead: by what came before, or by draft_model.",
+               one_of({"none", "lookup", "draft"})),
+        option("speculative_tokens", &T::speculative_tokens, "Tokens that are guessed at once.",
+               between(1, 64)),
         option("json", &T::json_output, "One JSON object."));
   }
 };
 
-// Tokens/s of each repetition.
-std::vector<double> measure_rates(const LoadedModel& loaded, const BenchGenerateOptions& options,
-                                  int64_t batch, int64_t prompt_tokens, int64_t new_tokens) {
+// Tokens/s of each repetition; what was guessed in all of them.
+struct Rates {
+  std::vector<double> rates;
+  int64_t drafted = 0, accepted = 0;
+};
+Rates measure_rates(const LoadedModel& loaded, const BenchGenerateOptions& options, int64_t batch,
+                    int64_t prompt_tokens, int64_t new_tokens) {
   EngineConfig config;
   config.max_running = batch;
   config.max_step_tokens = std::max(options.max_step_tokens, batch + kBlockTokens);
   config.kv_dtype = options.kv_dtype;
   config.prefix_cache = false;
-  Engine engine(*loaded.model, *loaded.tokenizer, config);
+  config.speculate = options.speculate;
+  config.speculative_tokens = options.speculative_tokens;
+  Engine engine(*loaded.model, *loaded.tokenizer, config, loaded.parts());
   Random random(1);
   const int64_t vocabulary = loaded.model->config.vocab_size;
   const int64_t counted = prompt_tokens > 1 ? prompt_tokens : new_tokens;
   run_requests(engine, {random_request(random, vocabulary, prompt_tokens, 1)});  // warm
-  std::vector<double> rates;
+  Rates measured;
   for (int64_t i = 0; i < options.repetitions; ++i) {
     std::vector<Request> requests;
     for (int64_t b = 0; b < batch; ++b)
       requests.push_back(random_request(random, vocabulary, prompt_tokens, new_tokens));
-    rates.push_back(static_cast<double>(batch * counted) / run_requests(engine, requests).seconds);
+    const double seconds = run_requests(engine, requests).seconds;
+    measured.rates.push_back(static_cast<double>(batch * counted) / seconds);
   }
-  return rates;
+  measured.drafted = engine.stats().drafted_tokens;
+  measured.accepted = engine.stats().accepted_tokens;
+  return measured;
 }
 
-ordered_json row_of(const std::string& test, int64_t batch, const std::vector<double>& rates) {
+ordered_json row_of(const std::string& test, int64_t batch, const Rates& measured) {
+  const std::vector<double>& rates = measured.rates;
   double sum = 0, squares = 0;
   for (const double rate : rates) sum += rate;
   const auto count = static_cast<double>(rates.size());
@@ -75,14 +91,18 @@ ordered_json row_of(const std::string& test, int64_t batch, const std::vector<do
           {"batch", batch},
           {"tok_s", rounded(mean)},
           {"tok_s_deviation", rounded(deviation)},
-          {"tok_s_best", rounded(percentile(rates, 1))}};
+          {"tok_s_best", rounded(percentile(rates, 1))},
+          {"drafted_tokens", measured.drafted},
+          {"accepted_tokens", measured.accepted}};
 }
 
 void print_rates(const ordered_json& row) {
-  std::printf("%-10s batch %-4lld %10.4g tokens/s +- %.2g\n",
-              row["test"].get<std::string>().c_str(),
-              static_cast<long long>(row["batch"].get<int64_t>()), row["tok_s"].get<double>(),
-              row["tok_s_deviation"].get<double>());
+  std::printf(
+      "%-10s batch %-4lld %10.4g tokens/s +- %.2g%s\n", row["test"].get<std::string>().c_str(),
+      static_cast<long long>(row["batch"].get<int64_t>()), row["tok_s"].get<double>(),
+      row["tok_s_deviation"].get<double>(),
+      draft_report(row["drafted_tokens"].get<int64_t>(), row["accepted_tokens"].get<int64_t>())
+          .c_str());
   std::fflush(stdout);
 }
 
@@ -91,6 +111,7 @@ void print_rates(const ordered_json& row) {
 int run_bench_generate(const std::vector<std::string>& args) {
   InferenceOptions inference;
   BenchGenerateOptions options;
+  SpeculationOptions speculation;
   const CommandSpec spec{
       .verb = "bench generate",
       .summary = "Tokens/s of prompts (pp) and of answers (tg), as llama-bench's -p and -n.",
@@ -99,9 +120,14 @@ int run_bench_generate(const std::vector<std::string>& args) {
            "llama2zh bench generate --model MODEL --prompt-tokens 0 --new-tokens 64 --batch 1 8"},
       .positional = {},
       .required = {"model"}};
-  const OptionTable table = join_tables({bind_options(inference), bind_options(options)});
+  const OptionTable table =
+      join_tables({bind_options(inference), bind_options(options), bind_options(speculation)});
   if (parse_command_line(spec, table, args).help) return 0;
-  const LoadedModel loaded = load_for_inference(inference.request());
+  EngineConfig config{.speculate = options.speculate};
+  LoadRequest request = inference.request();
+  speculation.apply(config, request);
+  options.speculate = config.speculate;
+  const LoadedModel loaded = load_for_inference(request);
   ordered_json report = bench_setting("generate", inference.model, loaded);
   report["results"] = ordered_json::array();
   const auto add = [&](const std::string& test, int64_t batch, int64_t prompt, int64_t answer) {

@@ -43,7 +43,7 @@ int64_t varied(Random& random, int64_t length, double spread) {
 
 ordered_json measure_throughput(const LoadedModel& loaded, const ThroughputOptions& options,
                                 const EngineConfig& config, ordered_json report) {
-  Engine engine(*loaded.model, *loaded.tokenizer, config);
+  Engine engine(*loaded.model, *loaded.tokenizer, config, loaded.parts());
   const int64_t vocabulary = loaded.model->config.vocab_size;
   Random random(static_cast<uint64_t>(options.seed));
   run_requests(engine, {random_request(random, vocabulary, 32, 4)});  // warm
@@ -74,6 +74,8 @@ ordered_json measure_throughput(const LoadedModel& loaded, const ThroughputOptio
   report["first_token_s_p95"] = rounded(percentile(first, 0.95));
   report["request_s_p50"] = rounded(percentile(whole, 0.5));
   report["request_s_p95"] = rounded(percentile(whole, 0.95));
+  report["drafted_tokens"] = engine.stats().drafted_tokens;
+  report["accepted_tokens"] = engine.stats().accepted_tokens;
   report["preemptions"] = engine.stats().preemptions;
   return report;
 }
@@ -84,6 +86,7 @@ int run_bench_throughput(const std::vector<std::string>& args) {
   InferenceOptions inference;
   ThroughputOptions options;
   EngineConfig config;
+  SpeculationOptions speculation;
   const CommandSpec spec{
       .verb = "bench throughput",
       .summary =
@@ -94,10 +97,12 @@ int run_bench_throughput(const std::vector<std::string>& args) {
                    "--spread 0.5 --json"},
       .positional = {},
       .required = {"model"}};
-  const OptionTable table =
-      join_tables({bind_options(inference), bind_options(options), bind_options(config)});
+  const OptionTable table = join_tables({bind_options(inference), bind_options(options),
+                                         bind_options(config), bind_options(speculation)});
   if (parse_command_line(spec, table, args).help) return 0;
-  const LoadedModel loaded = load_for_inference(inference.request());
+  LoadRequest request = inference.request();
+  speculation.apply(config, request);
+  const LoadedModel loaded = load_for_inference(request);
   const ordered_json report = measure_throughput(
       loaded, options, config, bench_setting("throughput", inference.model, loaded));
   print_report(report, options.json_output);

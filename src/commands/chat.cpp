@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "commands/chat_session.h"
 #include "commands/inference_options.h"
@@ -18,6 +19,8 @@ int run_chat(const std::vector<std::string>& args) {
   InferenceOptions inference;
   ChatOptions options;
   SamplingConfig sampling;
+  EngineConfig engine;
+  SpeculationOptions speculation;
   const OptionTable sampling_table = bind_options(sampling);
   const CommandSpec spec{
       .verb = "chat",
@@ -27,13 +30,18 @@ int run_chat(const std::vector<std::string>& args) {
                    "llama2zh chat --model base --template llama2 --system 你是一位医生。"},
       .positional = {},
       .required = {"model"}};
-  const OptionTable table =
-      join_tables({bind_options(inference), bind_options(options), sampling_table});
+  OptionTable engine_table = bind_options(engine);
+  std::erase_if(engine_table, [](const OptionEntry& entry) { return entry.key == "max_running"; });
+  const OptionTable table = join_tables({bind_options(inference), bind_options(options),
+                                         sampling_table, engine_table, bind_options(speculation)});
   if (parse_command_line(spec, table, args).help) return 0;
 
-  const LoadedModel loaded = load_for_inference(inference.request(options.template_name));
+  LoadRequest request = inference.request(options.template_name);
+  speculation.apply(engine, request);
+  const LoadedModel loaded = load_for_inference(request);
   require_template(loaded, inference.model);
-  ChatSession session(loaded, sampling, sampling_table);
+  ChatSession session(loaded, sampling, sampling_table, engine);
+  session.set_adapter(options.use_adapter);
   if (!options.system.empty()) session.set_system(options.system);
 
   LineInput input("> ");

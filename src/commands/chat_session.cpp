@@ -20,6 +20,7 @@ constexpr const char* kHelp =
     "  /clear           forget the conversation\n"
     "  /set KEY VALUE   change a sampling option (temperature, top_p, max_new_tokens, ...)\n"
     "  /set             show them\n"
+    "  /adapter NAME    answer with this adapter; without NAME: with none\n"
     "  /save FILE       write the conversation as one JSON row, ready for sft\n"
     "  /help            this\n"
     "  /quit            leave, as Ctrl-D does\n"
@@ -33,11 +34,11 @@ void print(std::string_view text) {
 }  // namespace
 
 ChatSession::ChatSession(const LoadedModel& loaded, SamplingConfig& sampling,
-                         const OptionTable& sampling_table)
+                         const OptionTable& sampling_table, const EngineConfig& engine)
     : loaded_(&loaded),
       sampling_(&sampling),
       sampling_table_(&sampling_table),
-      generator_(*loaded.model, *loaded.tokenizer) {}
+      generator_(*loaded.model, *loaded.tokenizer, engine, loaded.parts()) {}
 
 void ChatSession::set_system(const std::string& text) {
   if (!text.empty()) {
@@ -53,6 +54,11 @@ void ChatSession::set_system(const std::string& text) {
   }
   system_ = text;
   forget();
+}
+
+void ChatSession::set_adapter(const std::string& name) {
+  loaded_->adapters->find(name);
+  adapter_ = name;
 }
 
 void ChatSession::forget() {
@@ -89,13 +95,15 @@ bool ChatSession::run_command(const std::string& name, const std::string& argume
     forget();
   } else if (name == "/system") {
     set_system(argument);
+  } else if (name == "/adapter") {
+    set_adapter(argument);
   } else if (name == "/set") {
     set_option(argument);
   } else if (name == "/save") {
     save(argument);
   } else {
     const std::string close =
-        nearest(name, {"/quit", "/help", "/clear", "/system", "/set", "/save"});
+        nearest(name, {"/quit", "/help", "/clear", "/system", "/adapter", "/set", "/save"});
     fail_usage(name, "there is no such command",
                close.empty() ? "/help lists them" : cat("did you mean ", close, "?"));
   }
@@ -158,8 +166,13 @@ void ChatSession::answer(const std::string& text) {
   clear_stop();
   install_stop_signals();
   const bool terminal = stdout_is_terminal();
-  const GenerationResult result = generator_.generate(
-      prompt.ids, sampling, loaded_->chat_template->stop_texts(), [&](std::string_view piece) {
+  Request request;
+  request.prompt = prompt.ids;
+  request.sampling = sampling;
+  request.extra_stops = loaded_->chat_template->stop_texts();
+  request.adapter = adapter_;
+  const GenerationResult result =
+      generator_.generate(std::move(request), [&](std::string_view piece) {
         if (!piece.empty()) print(terminal ? terminal_safe(piece) : std::string(piece));
         return !stop_requested();
       });

@@ -14,11 +14,14 @@ namespace llama2zh {
 struct ChatOptions {
   std::string system;
   std::string template_name;
+  std::string use_adapter;
   static auto options() {
     return std::tuple(
         option("system", &ChatOptions::system, "System text; empty: the template's own."),
         option("template", &ChatOptions::template_name,
-               "Chat template; empty: the one stored with the model or adapter."));
+               "Chat template; empty: the one stored with the model or adapter."),
+        option("use_adapter", &ChatOptions::use_adapter,
+               "Which of the adapters given as NAME=DIR answers; /adapter changes it."));
   }
 };
 
@@ -28,7 +31,9 @@ class ChatSession {
   // `loaded` has a chat template. `sampling` is the object that `sampling_table` is bound to: /set
   // changes it. All three must outlive the session.
   ChatSession(const LoadedModel& loaded, SamplingConfig& sampling,
-              const OptionTable& sampling_table);
+              const OptionTable& sampling_table, const EngineConfig& engine);
+
+  void set_adapter(const std::string& name);  // kData if there is none of the name
 
   // kData if the template has no place for a system text. Empty: the template's own.
   void set_system(const std::string& text);
@@ -51,7 +56,7 @@ class ChatSession {
   const OptionTable* sampling_table_;
   Provenance provenance_;
   Generator generator_;
-  std::string system_;
+  std::string system_, adapter_;
   std::vector<Message> turns_;  // user, assistant, user, assistant, ...
   int64_t dropped_turns_ = 0;   // the first of turns_ that no longer go into the prompt
   bool ended_ = false;          // SIGTERM came during an answer

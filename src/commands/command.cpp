@@ -95,6 +95,7 @@ const std::vector<Command>& commands() {
       {"merge", "Base + adapters -> a plain model folder", run_merge},
       {"convert", "Between Hugging Face, Meta and llama2.c layouts", run_convert},
       {"generate", "Answer one prompt, or each row of a file", run_generate},
+      {"embed", "A vector for each text of a file", run_embed},
       {"chat", "Talk to a model in the terminal", run_chat},
       {"evaluate perplexity", "Perplexity and bits per character on text files",
        run_evaluate_perplexity},

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "commands/generate_rows.h"
@@ -29,6 +30,10 @@ struct GenerateOptions {
   bool raw = false;
   std::string system;
   std::string template_name;
+  std::string use_adapter;
+  int64_t num_return_sequences = 1;
+  std::string json_schema;
+  bool json_object = false;
   bool json_output = false;
   std::string input;
   std::string output;
@@ -46,8 +51,19 @@ struct GenerateOptions {
         option("system", &T::system, "System text; empty: the template's own."),
         option("template", &T::template_name,
                "Chat template; empty: the one stored with the model or adapter."),
+        option("use_adapter", &T::use_adapter,
+               "Which of the adapters given as NAME=DIR answers; empty: the model without them. A "
+               "row's own \"adapter\" counts before it."),
+        option("num_return_sequences", &T::num_return_sequences,
+               "Answers to each prompt: several draws, or with num_beams the best beams.",
+               between(1, 64)),
+        option("json_schema", &T::json_schema,
+               "File with a JSON Schema that the answer is made valid under."),
+        option("json_object", &T::json_object, "The answer is made a JSON object."),
         option("json", &T::json_output,
-               "One object {\"text\",\"ids\",\"prompt_tokens\",\"finish_reason\"}."),
+               "One object {\"text\",\"ids\",\"prompt_tokens\",\"finish_reason\"}, with \"texts\" "
+               "where "
+               "several answers were asked for."),
         option("input", &T::input,
                "Answer each row of this JSON lines file (.gz, .zst too) instead: prompt, or "
                "messages, conversations, instruction + input, query + history."),
@@ -74,57 +90,58 @@ std::string read_prompt(const GenerateOptions& options, bool given) {
 
 PromptForm form_of(const GenerateOptions& options) { return {options.raw, options.system}; }
 
-// All that decides the answers to a file of rows, beside the file.
-std::string settings_of(const OptionTable& table) {
-  ordered_json values;
-  for (const OptionEntry& entry : table) {
-    static const std::vector<std::string> kOthers = {
-        "input",       "output",          "overwrite",    "json",
-        "max_running", "max_step_tokens", "kv_cache_gib", "prefix_cache"};
-    if (std::find(kOthers.begin(), kOthers.end(), entry.key) == kOthers.end())
-      values[entry.key] = entry.get();
-  }
-  return values.dump();
+// The schema's text; "": none was asked for.
+std::string schema_of(const GenerateOptions& options) {
+  if (options.json_schema.empty()) return options.json_object ? R"({"type": "object"})" : "";
+  if (options.json_object) fail_usage("json_object", "json_schema says more; leave one out");
+  return read_text_file(options.json_schema);
 }
 
 void report(const GenerationResult& result, bool json_output, bool streamed) {
   if (json_output) {
-    std::puts(ordered_json{{"text", result.text},
+    ordered_json object = {{"text", result.text},
                            {"ids", result.ids},
                            {"prompt_tokens", result.prompt_tokens},
-                           {"finish_reason", result.finish_reason}}
-                  .dump()
-                  .c_str());
+                           {"finish_reason", result.finish_reason}};
+    if (result.completions.size() > 1) object["texts"] = texts_of(result.completions);
+    std::puts(object.dump().c_str());
     return;
   }
   if (!streamed) std::fwrite(result.text.data(), 1, result.text.size(), stdout);
   std::putchar('\n');
+  for (size_t i = 1; i < result.completions.size(); ++i)
+    std::printf("%s\n", result.completions[i].text.c_str());
   const auto count = static_cast<double>(result.ids.size());
   if (result.decode_seconds > 0) {
     log_info(cat(result.prompt_tokens, " prompt tokens, ", result.ids.size(), " new (",
                  static_cast<int64_t>(count / result.decode_seconds), " tokens/s), ended by ",
-                 result.finish_reason));
+                 result.finish_reason,
+                 draft_report(result.drafted_tokens, result.accepted_tokens)));
   }
 }
 
 int answer_one(const LoadedModel& loaded, const GenerateOptions& options,
-               const SamplingConfig& sampling, const std::string& text) {
-  const std::vector<TokenId> prompt = prompt_of_text(loaded, form_of(options), text);
-  std::vector<std::string> stops;
-  if (!options.raw) stops = loaded.chat_template->stop_texts();
+               const SamplingConfig& sampling, const EngineConfig& engine,
+               const std::string& text) {
   install_stop_signals();
   const bool stream = !options.json_output && stdout_is_terminal();
-  Generator generator(*loaded.model, *loaded.tokenizer);
-  const GenerationResult result = generator.generate(
-      prompt, sampling, stops,
-      [&](std::string_view piece) {
+  Generator generator(*loaded.model, *loaded.tokenizer, engine, loaded.parts());
+  Request request;
+  request.prompt = prompt_of_text(loaded, form_of(options), text);
+  request.sampling = sampling;
+  request.adapter = options.use_adapter;
+  request.continues = options.raw;
+  request.n = options.num_return_sequences;
+  request.json_schema = schema_of(options);
+  if (!options.raw) request.extra_stops = loaded.chat_template->stop_texts();
+  const GenerationResult result =
+      generator.generate(std::move(request), [&](std::string_view piece) {
         if (stream && !piece.empty()) {
           std::fputs(terminal_safe(piece).c_str(), stdout);
           std::fflush(stdout);
         }
         return !stop_requested();
-      },
-      /*continues=*/options.raw);
+      });
   report(result, options.json_output, stream);
   return stop_requested() ? 128 + stop_signal() : 0;
 }
@@ -155,8 +172,10 @@ int run_generate(const std::vector<std::string>& args) {
   GenerateOptions options;
   SamplingConfig sampling;
   EngineConfig engine;
-  const OptionTable table = join_tables({bind_options(inference), bind_options(options),
-                                         bind_options(sampling), bind_options(engine)});
+  SpeculationOptions speculation;
+  const OptionTable table =
+      join_tables({bind_options(inference), bind_options(options), bind_options(sampling),
+                   bind_options(engine), bind_options(speculation)});
   const CommandLine line = parse_command_line(generate_spec(), table, args);
   if (line.help) return 0;
   const bool prompt_given = line.provenance.at("prompt") != "default";
@@ -165,13 +184,19 @@ int run_generate(const std::vector<std::string>& args) {
   if (!rows && !options.output.empty()) fail_usage("output", "it goes with --input");
 
   const std::string text = rows ? "" : read_prompt(options, prompt_given);
-  const LoadedModel loaded = load_for_inference(inference.request(options.template_name));
+  LoadRequest request = inference.request(options.template_name);
+  speculation.apply(engine, request);
+  const LoadedModel loaded = load_for_inference(request);
   if (!options.raw)
     require_template(loaded, inference.model, ", or send the prompt without one by --raw");
-  if (!rows) return answer_one(loaded, options, sampling, text);
+  if (!rows) return answer_one(loaded, options, sampling, engine, text);
   install_stop_signals();
-  generate_rows(loaded, {options.input, options.output, options.overwrite, form_of(options),
-                         sampling, engine, settings_of(table)});
+  RowsJob job{options.input, options.output, options.overwrite, form_of(options), sampling, engine};
+  job.adapter = options.use_adapter;
+  job.answers = options.num_return_sequences;
+  job.json_schema = schema_of(options);
+  job.settings = answer_settings(table) + job.json_schema;
+  generate_rows(loaded, job);
   return 0;
 }
 

@@ -2,9 +2,11 @@
 // held in memory: at most kAhead rows for each running sequence are between reading and writing.
 #include "commands/generate_rows.h"
 
+#include <algorithm>
 #include <chrono>
 #include <exception>
 
+#include "commands/inference_options.h"
 #include "commands/rows_output.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
@@ -46,7 +48,7 @@ class RowsRun {
         output_(job.output, job.settings + " input " + xxh64_file(job.input), job.overwrite),
         total_(rows_in_file(job.input)),
         lines_(job.input),
-        engine_(*loaded.model, *loaded.tokenizer, job.engine),
+        engine_(*loaded.model, *loaded.tokenizer, job.engine, loaded.parts()),
         progress_("rows", total_, "row") {
     if (output_.written() > total_)
       fail_format(job.output.string(), "its partial file has more rows than the input");
@@ -66,7 +68,8 @@ class RowsRun {
     output_.commit();
     progress_.finish(rate());
     log_info(cat(job_->output.string(), ": ", total_, " rows",
-                 failed_ > 0 ? cat(", ", failed_, " of them without an answer") : ""));
+                 failed_ > 0 ? cat(", ", failed_, " of them without an answer") : "",
+                 draft_report(engine_.stats().drafted_tokens, engine_.stats().accepted_tokens)));
   }
 
  private:
@@ -86,7 +89,13 @@ class RowsRun {
     const std::string where = lines_.where();
     Request request;
     try {
-      request.prompt = prompt_of_row(*loaded_, job_->form, parse_json(line, where), where);
+      const json row = parse_json(line, where);
+      request.prompt = prompt_of_row(*loaded_, job_->form, row, where);
+      request.adapter = adapter_of(row, where);
+      request.n = job_->answers;
+      request.kind = job_->kind;
+      request.json_schema = job_->json_schema;
+      request.normalize = job_->normalize;
       request.sampling = job_->sampling;
       request.sampling.seed += index;
       request.continues = job_->form.raw;
@@ -102,16 +111,29 @@ class RowsRun {
     }
   }
 
+  std::string adapter_of(const json& row, const std::string& where) const {
+    if (!row.contains("adapter")) return job_->adapter;
+    if (!row["adapter"].is_string()) fail_data(where, "\"adapter\": expected the name of one");
+    return row["adapter"].get<std::string>();
+  }
+
   void finish(int64_t index, const std::string& where, const RequestResult& result) {
     if (result.cancelled) return;
     if (result.error) return refuse(index, cat(where, ": ", message_of(result.error)));
+    ++done_;
+    if (job_->kind != RequestKind::kAnswer) {
+      return output_.add(
+          index,
+          {{"index", index}, {"embedding", result.embedding}, {"tokens", result.prompt_tokens}});
+    }
     const Completion& answer = result.completions.front();
-    output_.add(index, {{"index", index},
+    ordered_json row = {{"index", index},
                         {"text", answer.text},
                         {"finish_reason", answer.finish_reason},
                         {"prompt_tokens", result.prompt_tokens},
-                        {"new_tokens", answer.ids.size()}});
-    ++done_;
+                        {"new_tokens", answer.ids.size()}};
+    if (result.completions.size() > 1) row["texts"] = texts_of(result.completions);
+    output_.add(index, row);
   }
 
   void refuse(int64_t index, const std::string& message) {
@@ -139,6 +161,24 @@ class RowsRun {
 };
 
 }  // namespace
+
+std::string answer_settings(const OptionTable& table) {
+  ordered_json values;
+  for (const OptionEntry& entry : table) {
+    static const std::vector<std::string> kOthers = {
+        "input",       "output",          "overwrite",    "json",
+        "max_running", "max_step_tokens", "kv_cache_gib", "prefix_cache"};
+    if (std::find(kOthers.begin(), kOthers.end(), entry.key) == kOthers.end())
+      values[entry.key] = entry.get();
+  }
+  return values.dump();
+}
+
+ordered_json texts_of(const std::vector<Completion>& completions) {
+  ordered_json texts = ordered_json::array();
+  for (const Completion& one : completions) texts.push_back(one.text);
+  return texts;
+}
 
 void generate_rows(const LoadedModel& loaded, const RowsJob& job) { RowsRun(loaded, job).run(); }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "commands/prompts.h"
+#include "llama2zh/config/option.h"
 #include "llama2zh/engine/engine.h"
 
 namespace llama2zh {
@@ -18,8 +19,18 @@ struct RowsJob {
   PromptForm form;
   SamplingConfig sampling;  // row i draws with seed + i
   EngineConfig engine;
+  std::string adapter;                      // of rows that name none
+  int64_t answers = 1;                      // to each row; with more than one there is "texts" too
+  std::string json_schema;                  // that answers are valid under; "": none
+  RequestKind kind = RequestKind::kAnswer;  // or embeddings: {"index", "embedding", "tokens"}
+  bool normalize = false;
   std::string settings;  // of the model and all else that decides the answers, as text
 };
+
+// All options that decide the answers to a file of rows, beside the file, as text.
+std::string answer_settings(const OptionTable& table);
+
+ordered_json texts_of(const std::vector<Completion>& completions);
 
 // Answers the rows of a JSON lines file, many at once, into a JSON lines file with one object for
 // each, in their order: {"index", "text", "finish_reason", "prompt_tokens", "new_tokens"}, or

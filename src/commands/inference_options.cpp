@@ -1,5 +1,7 @@
 #include "commands/inference_options.h"
 
+#include <filesystem>
+
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
 
@@ -8,13 +10,33 @@ namespace llama2zh {
 LoadRequest InferenceOptions::request(const std::string& template_name) const {
   LoadRequest out;
   out.model = model;
-  out.adapters.assign(adapter.begin(), adapter.end());
+  for (const std::string& text : adapter) {
+    const size_t equals = text.find('=');
+    if (equals == std::string::npos || text.find('/') < equals || std::filesystem::exists(text)) {
+      out.adapters.emplace_back(text);
+    } else {
+      out.named_adapters.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+    }
+  }
   out.tokenizer = tokenizer;
   out.template_name = template_name;
   out.dtype = dtype;
   out.device = device;
   out.allow_other_base = allow_other_base;
   return out;
+}
+
+void SpeculationOptions::apply(EngineConfig& config, LoadRequest& request) const {
+  if (draft_model.empty()) return;
+  if (config.speculate == "lookup")
+    fail_usage("speculate", "lookup needs no draft_model", "leave one of them out");
+  config.speculate = "draft";
+  request.draft_model = draft_model;
+}
+
+std::string draft_report(int64_t drafted, int64_t accepted) {
+  if (drafted == 0) return "";
+  return cat(", ", accepted, " of ", drafted, " guessed tokens were right");
 }
 
 OptionTable join_tables(const std::vector<OptionTable>& tables) {

@@ -22,7 +22,10 @@ struct InferenceOptions {
     using T = InferenceOptions;
     return std::tuple(
         option("model", &T::model, "Model folder (Hugging Face or Meta layout) or llama2.c .bin."),
-        option("adapter", &T::adapter, "LoRA adapter folders to put on the model, in order."),
+        option(
+            "adapter", &T::adapter,
+            "LoRA adapter folders to put on the model, in order; NAME=DIR keeps one beside it, for "
+            "requests that name it."),
         option("tokenizer", &T::tokenizer,
                "Tokenizer: a .model file or a folder; empty: the adapter's, else the model's."),
         option("dtype", &T::dtype,
@@ -36,6 +39,21 @@ struct InferenceOptions {
   }
   LoadRequest request(const std::string& template_name = {}) const;
 };
+
+// The engine of a verb that answers, and the model that guesses for it.
+struct SpeculationOptions {
+  std::string draft_model;
+  static auto options() {
+    return std::tuple(option("draft_model", &SpeculationOptions::draft_model,
+                             "Smaller model of the same vocabulary that guesses ahead: sets "
+                             "speculate to draft."));
+  }
+  // Completes both; kUsage if `config` says otherwise.
+  void apply(EngineConfig& config, LoadRequest& request) const;
+};
+
+// ", 30 of 40 guessed tokens were right"; "" where none was guessed.
+std::string draft_report(int64_t drafted, int64_t accepted);
 
 // The entries of several bound structs side by side, as the options of one verb.
 OptionTable join_tables(const std::vector<OptionTable>& tables);

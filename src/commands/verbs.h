@@ -19,6 +19,7 @@ int run_quantize(const std::vector<std::string>& args);
 int run_merge(const std::vector<std::string>& args);
 int run_convert(const std::vector<std::string>& args);
 int run_generate(const std::vector<std::string>& args);
+int run_embed(const std::vector<std::string>& args);
 int run_chat(const std::vector<std::string>& args);
 int run_evaluate_perplexity(const std::vector<std::string>& args);
 int run_inspect(const std::vector<std::string>& args);

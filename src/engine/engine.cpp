@@ -8,21 +8,58 @@
 #include <vector>
 
 #include "engine/request_runner.h"
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/text.h"
 
 namespace llama2zh {
 
+namespace {
+
+// The draft model where it is asked for; kUsage if there is none, or one of another vocabulary.
+const Llama* used_draft(const Llama& model, const EngineConfig& config, const EngineParts& parts) {
+  if (config.speculate != "draft") return nullptr;
+  if (parts.draft == nullptr)
+    fail_usage("speculate", "to guess by a draft model there must be one",
+               "name it with --draft-model DIR, or take --speculate lookup");
+  if (parts.draft->config.vocab_size != model.config.vocab_size) {
+    fail_usage("draft_model",
+               cat("it has a vocabulary of ", parts.draft->config.vocab_size, ", the model one of ",
+                   model.config.vocab_size),
+               "a draft model must have the model's own vocabulary");
+  }
+  return parts.draft;
+}
+
+}  // namespace
+
 class Engine::Implementation {
  public:
-  Implementation(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config)
+  Implementation(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config,
+                 const EngineParts& parts)
       : model_(&model),
         tokenizer_(&tokenizer),
+        parts_(parts),
+        config_(config),
+        constraints_(tokenizer),
         max_running_(config.max_running),
-        runner_(model, tokenizer, config),
+        runner_(model, tokenizer, config, used_draft(model, config, parts)),
         stats_(runner_.stats()) {}
 
   RequestId submit(Request request, OnEvent on_event) {
     auto state = std::make_unique<RequestState>(std::move(request), std::move(on_event), *model_,
                                                 *tokenizer_, runner_.cache_tokens(), max_running_);
+    if (!state->request.adapter.empty()) {
+      if (parts_.adapters == nullptr)
+        fail_data("adapter", cat("\"", state->request.adapter, "\": this engine has none"));
+      state->adapter = parts_.adapters->find(state->request.adapter);
+    }
+    if (!state->request.json_schema.empty())
+      state->set_constraint(constraints_.get(state->request.json_schema));
+    if (config_.speculate != "none") {
+      const int64_t asked = state->request.speculative_tokens;
+      state->drafts = asked < 0 ? config_.speculative_tokens : asked;
+      state->draft_model = config_.speculate == "draft" && state->drafts > 0;
+    }
     const std::lock_guard lock(mutex_);
     state->id = ++last_id_;
     submitted_.push_back(std::move(state));
@@ -89,6 +126,9 @@ class Engine::Implementation {
 
   const Llama* model_;
   const Tokenizer* tokenizer_;
+  EngineParts parts_;
+  EngineConfig config_;
+  ConstraintCache constraints_;
   int64_t max_running_;
   RequestRunner runner_;  // the stepping thread's
 
@@ -101,8 +141,9 @@ class Engine::Implementation {
   EngineStats stats_;
 };
 
-Engine::Engine(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config)
-    : implementation_(std::make_unique<Implementation>(model, tokenizer, config)) {}
+Engine::Engine(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config,
+               const EngineParts& parts)
+    : implementation_(std::make_unique<Implementation>(model, tokenizer, config, parts)) {}
 Engine::~Engine() = default;
 RequestId Engine::submit(Request request, OnEvent on_event) {
   return implementation_->submit(std::move(request), std::move(on_event));

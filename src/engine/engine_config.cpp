@@ -15,15 +15,17 @@ at::ScalarType kv_type(const EngineConfig& config, const Llama& model) {
   return model.compute_dtype();
 }
 
-int64_t kv_blocks(const EngineConfig& config, const Llama& model) {
+int64_t kv_blocks(const EngineConfig& config, const Llama& model, const Llama* draft) {
   if (config.max_step_tokens < config.max_running + kBlockTokens) {
     fail_usage("max_step_tokens",
                cat(config.max_step_tokens, " leave no room for prompts beside ", config.max_running,
                    " running sequences"),
                cat("give at least ", config.max_running + kBlockTokens));
   }
-  const int64_t block =
-      PageStore(model.config, 1, kv_type(config, model), model.device()).block_bytes();
+  int64_t block = PageStore(model.config, 1, kv_type(config, model), model.device()).block_bytes();
+  if (draft != nullptr) {
+    block += PageStore(draft->config, 1, draft->compute_dtype(), draft->device()).block_bytes();
+  }
   constexpr double kGib = 1 << 30;
   if (config.kv_cache_gib > 0) {
     const auto blocks =

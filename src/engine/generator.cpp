@@ -6,13 +6,6 @@
 namespace llama2zh {
 namespace {
 
-EngineConfig for_one_sequence() {
-  EngineConfig config;
-  config.max_running = 1;
-  config.max_step_tokens = Generator::kPrefillChunk;
-  return config;
-}
-
 // Hands events on to `on_text` and remembers what it said.
 struct Listener {
   const OnText* on_text;
@@ -36,7 +29,7 @@ struct Listener {
       ended = true;
       return;
     }
-    if (refused) return;
+    if (refused || event.index != 0) return;  // the first answer streams
     released += event.text;
     tell(event.text);
   }
@@ -45,22 +38,26 @@ struct Listener {
 GenerationResult result_of(Listener& listener) {
   if (listener.thrown) std::rethrow_exception(listener.thrown);
   if (listener.result.error) std::rethrow_exception(listener.result.error);
-  Completion& completion = listener.result.completions.front();
+  const Completion& completion = listener.result.completions.front();
   GenerationResult out;
-  out.text = listener.refused ? std::move(listener.released) : std::move(completion.text);
-  out.ids = std::move(completion.ids);
+  out.text = listener.refused ? std::move(listener.released) : completion.text;
+  out.ids = completion.ids;
   out.prompt_tokens = listener.result.prompt_tokens;
+  out.drafted_tokens = listener.result.drafted_tokens;
+  out.accepted_tokens = listener.result.accepted_tokens;
   out.finish_reason = listener.refused ? "cancelled" : completion.finish_reason;
   const double first = listener.result.first_token_seconds;
   out.prefill_seconds = first > 0 ? first : listener.result.total_seconds;
   out.decode_seconds = listener.result.total_seconds - out.prefill_seconds;
+  out.completions = std::move(listener.result.completions);
   return out;
 }
 
 }  // namespace
 
-Generator::Generator(const Llama& model, const Tokenizer& tokenizer)
-    : engine_(model, tokenizer, for_one_sequence()) {}
+Generator::Generator(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config,
+                     const EngineParts& parts)
+    : engine_(model, tokenizer, config, parts) {}
 
 GenerationResult Generator::generate(std::span<const TokenId> prompt, const SamplingConfig& config,
                                      const std::vector<std::string>& extra_stops,
@@ -70,6 +67,10 @@ GenerationResult Generator::generate(std::span<const TokenId> prompt, const Samp
   request.sampling = config;
   request.extra_stops = extra_stops;
   request.continues = continues;
+  return generate(std::move(request), on_text);
+}
+
+GenerationResult Generator::generate(Request request, const OnText& on_text) {
   Listener listener{&on_text};
   bool told = false;  // in this step
   listener.tell({});

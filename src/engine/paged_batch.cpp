@@ -34,6 +34,7 @@ PageStore::PageStore(const LlamaConfig& config, int64_t blocks, at::ScalarType t
 
 void PageStore::reserve(int64_t blocks) {
   TORCH_CHECK(blocks <= blocks_, "PageStore: ", blocks, " blocks wanted of ", blocks_);
+  if (companion_ != nullptr) companion_->reserve(blocks);
   if (blocks <= reserved_) return;
   const int64_t grown = std::min(blocks_, std::max({blocks, 2 * reserved_, kFirstReserve}));
   for (KvPages& pages : layers_) {
@@ -48,6 +49,7 @@ void PageStore::reserve(int64_t blocks) {
 }
 
 void PageStore::copy(BlockId from, BlockId to) {
+  if (companion_ != nullptr) companion_->copy(from, to);
   for (KvPages& pages : layers_) {
     for (at::Tensor* part : parts_of(pages)) part->select(0, to).copy_(part->select(0, from));
   }

@@ -7,24 +7,38 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/tensor.h>
 
+#include <algorithm>
+#include <optional>
+
+#include "engine/adapter_groups.h"
+#include "llama2zh/base/error.h"
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/text.h"
+#include "llama2zh/kernels/few_row_product.h"
 
 namespace llama2zh {
 namespace {
 
-bool is_complete(const Planned& planned) { return planned.rows == planned.sequence->pending(); }
-
-double mean_logprob(const Sequence& sequence) {
-  const size_t count = sequence.completion.ids.size();
-  return count == 0 ? 0 : sequence.sum_logprob / static_cast<double>(count);
+bool is_complete(const Planned& planned) {
+  return planned.rows - planned.drafts == planned.sequence->pending();
 }
 
 }  // namespace
 
 RequestRunner::RequestRunner(const Llama& model, const Tokenizer& tokenizer,
-                             const EngineConfig& config)
-    : model_(&model), tokenizer_(&tokenizer), scheduler_(config, model) {}
+                             const EngineConfig& config, const Llama* draft)
+    : model_(&model),
+      tokenizer_(&tokenizer),
+      deterministic_(config.deterministic),
+      scheduler_(config, model, draft) {
+  if (draft != nullptr) {
+    draft_ = std::make_unique<DraftModel>(*draft, scheduler_.pool().size());
+    scheduler_.store().share_numbers(draft_->store());
+  }
+  if (deterministic_ && !model.device().is_cpu())
+    fail_usage("deterministic", cat("there are no such products on ", model.device().str()),
+               "compute on the CPU with --device cpu");
+}
 
 void RequestRunner::add(std::unique_ptr<RequestState> request) {
   Sequence& first = *request->sequences.front();
@@ -45,6 +59,8 @@ void RequestRunner::cancel_all() {
 
 void RequestRunner::step() {
   const at::NoGradGuard no_grad;
+  std::optional<InvariantProducts> invariant;
+  if (deterministic_) invariant.emplace();
   for (const RequestId id : std::exchange(unheard_, {})) cancel(id);
   const std::vector<Planned> plan = plan_step();
   if (plan.empty()) return;
@@ -68,8 +84,20 @@ EngineStats RequestRunner::stats() const {
   return stats;
 }
 
+void RequestRunner::look_up_drafts() {
+  for (Sequence* sequence : scheduler_.running_sequences()) {
+    sequence->drafts.clear();
+    sequence->draft_logits.clear();
+    sequence->wanted_drafts = sequence->request->useful_drafts(*sequence);
+    if (sequence->wanted_drafts == 0 || sequence->request->draft_model) continue;
+    sequence->drafts = lookup_draft(sequence->tokens, sequence->wanted_drafts);
+    sequence->wanted_drafts = std::ssize(sequence->drafts);
+  }
+}
+
 // Without the requests for which there was no memory.
 std::vector<Planned> RequestRunner::plan_step() {
+  look_up_drafts();
   std::vector<Scheduler::Failure> failed;
   std::vector<Planned> plan = scheduler_.plan_step(failed);
   for (const Scheduler::Failure& failure : failed) {
@@ -91,58 +119,77 @@ void RequestRunner::end_requests(const std::vector<RequestId>& ids,
   }
 }
 
-// Logits [sequences that are complete, V], fp32 on the CPU.
+// Logits [rows, V] of sequences that are complete and of their guesses, fp32 on the CPU.
 at::Tensor RequestRunner::forward(const std::vector<Planned>& plan) {
+  if (draft_) draft_->propose(plan);
   PagedBatch batch(scheduler_.store());
+  AdapterGroups adapters, complete;
   std::vector<int64_t> ids, rows;
   for (const Planned& planned : plan) {
     const Sequence& sequence = *planned.sequence;
     const auto first = sequence.tokens.begin() + sequence.table.length;
-    ids.insert(ids.end(), first, first + planned.rows);
+    ids.insert(ids.end(), first, first + planned.rows - planned.drafts);
+    const auto draft = sequence.drafts.begin();
+    ids.insert(ids.end(), draft, draft + planned.drafts);
     batch.add(sequence.table, planned.rows);
-    if (is_complete(planned)) rows.push_back(batch.tokens() - 1);
+    adapters.add(sequence.request->adapter, planned.rows);
+    if (is_complete(planned) && !sequence.request->wants_embedding()) {
+      for (int64_t i = planned.drafts; i >= 0; --i) rows.push_back(batch.tokens() - 1 - i);
+      complete.add(sequence.request->adapter, 1 + planned.drafts);
+    }
     RequestResult& result = sequence.request->result;
     if (result.queued_seconds == 0) result.queued_seconds = sequence.request->seconds();
   }
-  at::Tensor hidden = model_->forward(at::tensor(ids).to(model_->device()), batch);
+  at::Tensor hidden;
+  {
+    const RowAdapters active(adapters.groups(model_->device()));
+    hidden = model_->forward(at::tensor(ids).to(model_->device()), batch);
+  }
+  pool_embeddings(plan, hidden);
   if (rows.empty()) return {};
   if (static_cast<int64_t>(rows.size()) < batch.tokens())
     hidden = hidden.index_select(0, at::tensor(rows).to(model_->device()));
+  const RowAdapters active(complete.groups(model_->device()));
   return model_->logits(hidden).to(at::kCPU).contiguous();
+}
+
+void RequestRunner::pool_embeddings(const std::vector<Planned>& plan, const at::Tensor& hidden) {
+  int64_t first = 0;
+  for (const Planned& planned : plan) {
+    Sequence& sequence = *planned.sequence;
+    if (sequence.request->wants_embedding())
+      pool_hidden(sequence, hidden.narrow(0, first, planned.rows), sequence.table.length == 0);
+    first += planned.rows;
+  }
 }
 
 void RequestRunner::compute(const std::vector<Planned>& plan) {
   const at::Tensor logits = forward(plan);
   std::vector<Outcome> outcomes;
-  std::vector<int64_t> rows;  // of logits, one for each outcome
-  int64_t complete = 0;
+  int64_t row = 0;
   for (const Planned& planned : plan) {
     Sequence& sequence = *planned.sequence;
     const bool wanted = is_complete(planned);
     if (sequence.completion.ids.empty()) counts_.prompt_tokens += planned.rows;
     scheduler_.computed(planned);
     if (!wanted) continue;
-    outcomes.push_back({&sequence, {}, nullptr});
-    rows.push_back(complete++);
-    begin_others(*sequence.request, outcomes, rows);
+    if (sequence.request->wants_embedding()) {
+      outcomes.push_back({&sequence});
+      continue;
+    }
+    outcomes.push_back({&sequence, row, planned.drafts});
+    row += 1 + planned.drafts;
+    begin_others(*sequence.request, outcomes);
   }
   at::parallel_for(0, std::ssize(outcomes), 1, [&](int64_t begin, int64_t end) {
     const at::NoGradGuard no_grad;
-    for (int64_t i = begin; i < end; ++i) {
-      Outcome& outcome = outcomes[static_cast<size_t>(i)];
-      at::Tensor row = logits.select(0, rows[static_cast<size_t>(i)]);
-      if (outcome.sequence->request->best_of > 1) row = row.clone();  // others may have the same
-      try {
-        outcome.token = choose_token(*outcome.sequence, row);
-      } catch (...) {
-        outcome.error = std::current_exception();
-      }
-    }
+    for (int64_t i = begin; i < end; ++i) choose(outcomes[static_cast<size_t>(i)], logits);
   });
   // One outcome may end a request that another belongs to.
   std::vector<std::pair<RequestId, Outcome*>> order;
   for (Outcome& outcome : outcomes) {
-    counts_.generated_tokens += outcome.token.chosen;
+    for (const NewToken& token : outcome.tokens) counts_.generated_tokens += token.chosen;
+    count_drafts(outcome);
     order.emplace_back(outcome.sequence->request->id, &outcome);
   }
   for (const auto& [id, outcome] : order) {
@@ -150,15 +197,80 @@ void RequestRunner::compute(const std::vector<Planned>& plan) {
   }
 }
 
+// Where all beams of a request are there, each goes on as the search says.
+void RequestRunner::step_beams(RequestState& request) {
+  const bool all = std::all_of(request.sequences.begin(), request.sequences.end(),
+                               [](const auto& sequence) { return sequence->ready(); });
+  if (!all || request.unborn() > 0) return;
+  if (request.result.first_token_seconds == 0)
+    request.result.first_token_seconds = request.seconds();
+  const std::vector<BeamSearch::Continuation> next = request.beams->step(request);
+  if (next.empty()) {
+    for (auto& sequence : request.sequences) finish_sequence(*sequence);
+    return finish_request(request);
+  }
+  std::vector<Sequence*> sequences;
+  std::vector<size_t> parents;
+  for (const BeamSearch::Continuation& one : next) {
+    sequences.push_back(request.sequences[parents.size()].get());
+    parents.push_back(one.parent);
+  }
+  scheduler_.rebase(sequences, parents);
+  continue_beams(request, next);
+  counts_.generated_tokens += std::ssize(next);
+}
+
+// A token, and as long as guesses prove right the next.
+void RequestRunner::choose(Outcome& outcome, const at::Tensor& logits) {
+  Sequence& sequence = *outcome.sequence;
+  try {
+    if (sequence.request->wants_embedding()) return finish_embedding(sequence);
+    for (int64_t i = 0; i <= outcome.drafts; ++i) {
+      at::Tensor row = logits.select(0, outcome.row + i);
+      if (sequence.request->best_of > 1) row = row.clone();  // others may have the same
+      if (sequence.request->beams) {
+        keep_scores(sequence, row);
+        return;
+      }
+      const bool guessed = i < outcome.drafts;
+      outcome.tokens.push_back(choose_token(sequence, row, guessed ? i : -1));
+      const NewToken& got = outcome.tokens.back();
+      if (!sequence.completion.finish_reason.empty() || !guessed) break;
+      if (got.token.id != sequence.drafts[static_cast<size_t>(i)]) break;
+    }
+  } catch (...) {
+    outcome.error = std::current_exception();
+  }
+}
+
+// What was right of the guesses is computed already.
+void RequestRunner::count_drafts(const Outcome& outcome) {
+  if (outcome.drafts == 0 || outcome.tokens.empty()) return;
+  Sequence& sequence = *outcome.sequence;
+  int64_t right = 0;
+  for (const NewToken& token : outcome.tokens) {
+    if (right == outcome.drafts || !token.chosen ||
+        token.token.id != sequence.drafts[static_cast<size_t>(right)])
+      break;
+    ++right;
+  }
+  RequestResult& result = sequence.request->result;
+  result.drafted_tokens += outcome.drafts;
+  result.accepted_tokens += right;
+  counts_.drafted_tokens += outcome.drafts;
+  counts_.accepted_tokens += right;
+  // Of an answer that has ended the last token is in nobody's way, but was never asked for.
+  scheduler_.accepted(sequence, std::min(right, sequence.pending() - 1));
+}
+
 // The prompt is computed: the request's other answers begin, with the logits of the first.
-void RequestRunner::begin_others(RequestState& request, std::vector<Outcome>& outcomes,
-                                 std::vector<int64_t>& rows) {
+void RequestRunner::begin_others(RequestState& request, std::vector<Outcome>& outcomes) {
+  const int64_t row = outcomes.back().row;
   while (request.unborn() > 0) {
     const auto index = std::ssize(request.sequences);
     auto sequence = std::make_unique<Sequence>(request, index, *tokenizer_);
     scheduler_.fork(*request.sequences.front(), *sequence);
-    outcomes.push_back({sequence.get(), {}, nullptr});
-    rows.push_back(rows.back());
+    outcomes.push_back({sequence.get(), row});
     request.sequences.push_back(std::move(sequence));
   }
 }
@@ -167,82 +279,24 @@ void RequestRunner::deliver(Outcome& outcome) {
   Sequence& sequence = *outcome.sequence;
   RequestState& request = *sequence.request;
   if (outcome.error) return end_request(request, outcome.error);
+  if (request.wants_embedding()) {
+    finish_sequence(sequence);
+    return finish_request(request);
+  }
+  if (request.beams) return step_beams(request);
   if (request.result.first_token_seconds == 0)
     request.result.first_token_seconds = request.seconds();
   const bool ended = !sequence.completion.finish_reason.empty();
   if (ended) finish_sequence(sequence);
   if (request.best_of == request.request.n) {
-    RequestEvent event{request.id, sequence.index, std::move(outcome.token.text)};
-    if (outcome.token.chosen) event.token = &outcome.token.token;
-    event.finish_reason = sequence.completion.finish_reason;
-    emit(request, event);
+    for (NewToken& token : outcome.tokens) {
+      RequestEvent event{request.id, sequence.index, std::move(token.text)};
+      if (token.chosen) event.token = &token.token;
+      if (&token == &outcome.tokens.back()) event.finish_reason = sequence.completion.finish_reason;
+      emit(request, event);
+    }
   }
   if (request.all_finished()) finish_request(request);
-}
-
-void RequestRunner::finish_sequence(Sequence& sequence) {
-  sequence.finished = true;
-  sequence.completion.text = sequence.answer.released();
-  sequence.completion.mean_logprob = mean_logprob(sequence);
-  scheduler_.remove(sequence);
-}
-
-// Leaves the n best answers, and reports them as if they had just come.
-void RequestRunner::report_best(RequestState& request) {
-  std::vector<Completion>& answers = request.result.completions;
-  std::stable_sort(answers.begin(), answers.end(), [](const Completion& a, const Completion& b) {
-    return a.mean_logprob > b.mean_logprob;
-  });
-  answers.resize(static_cast<size_t>(request.request.n));
-  for (size_t i = 0; i < answers.size(); ++i) {
-    RequestEvent event{request.id, static_cast<int64_t>(i), answers[i].text};
-    event.finish_reason = answers[i].finish_reason;
-    emit(request, event);
-  }
-}
-
-void RequestRunner::finish_request(RequestState& request) {
-  if (!request.result.error) {
-    for (auto& sequence : request.sequences)
-      request.result.completions.push_back(std::move(sequence->completion));
-    if (request.best_of > request.request.n) report_best(request);
-  }
-  request.result.total_seconds = request.seconds();
-  const RequestResult& result = request.result;
-  ++(result.error ? counts_.failed : result.cancelled ? counts_.cancelled : counts_.finished);
-  counts_.cached_prompt_tokens += result.cached_tokens;
-  RequestEvent event;
-  event.request = request.id;
-  event.result = &request.result;
-  emit(request, event);
-  requests_.erase(request.id);
-}
-
-// Before its time: failed, or cancelled.
-void RequestRunner::end_request(RequestState& request, std::exception_ptr error) {
-  while (request.unborn() > 0) {
-    const auto index = std::ssize(request.sequences);
-    request.sequences.push_back(std::make_unique<Sequence>(request, index, *tokenizer_));
-  }
-  for (auto& sequence : request.sequences) {
-    if (sequence->finished) continue;
-    finish_sequence(*sequence);
-    if (sequence->completion.finish_reason.empty())
-      sequence->completion.finish_reason = "cancelled";
-  }
-  request.result.error = std::move(error);
-  finish_request(request);
-}
-
-void RequestRunner::emit(RequestState& request, const RequestEvent& event) {
-  if (!request.on_event || (request.unheard && event.result == nullptr)) return;
-  try {
-    request.on_event(event);
-  } catch (const std::exception& error) {
-    log_error(cat("a request's listener failed: ", error.what()));
-    request.unheard = true;
-    unheard_.push_back(request.id);
-  }
 }
 
 }  // namespace llama2zh

@@ -8,6 +8,7 @@
 
 #include "engine/request_state.h"
 #include "engine/scheduler.h"
+#include "engine/speculation.h"
 #include "llama2zh/engine/engine.h"
 
 namespace llama2zh {
@@ -16,7 +17,8 @@ namespace llama2zh {
 // belongs to one thread at a time.
 class RequestRunner {
  public:
-  RequestRunner(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config);
+  RequestRunner(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config,
+                const Llama* draft = nullptr);
 
   void add(std::unique_ptr<RequestState> request);
   void cancel(RequestId request);  // nothing happens if it has ended
@@ -30,14 +32,19 @@ class RequestRunner {
   // What became of one sequence in a step.
   struct Outcome {
     Sequence* sequence;
-    NewToken token;
+    int64_t row = 0, drafts = 0;   // of the logits: its first, and how many more are behind guesses
+    std::vector<NewToken> tokens;  // one, and one more for each guess that was right
     std::exception_ptr error;
   };
   std::vector<Planned> plan_step();
   void compute(const std::vector<Planned>& plan);
   at::Tensor forward(const std::vector<Planned>& plan);
-  void begin_others(RequestState& request, std::vector<Outcome>& outcomes,
-                    std::vector<int64_t>& rows);
+  void begin_others(RequestState& request, std::vector<Outcome>& outcomes);
+  void look_up_drafts();
+  void pool_embeddings(const std::vector<Planned>& plan, const at::Tensor& hidden);
+  void step_beams(RequestState& request);
+  void count_drafts(const Outcome& outcome);
+  static void choose(Outcome& outcome, const at::Tensor& logits);
   void deliver(Outcome& outcome);
   void finish_sequence(Sequence& sequence);
   void finish_request(RequestState& request);
@@ -48,7 +55,9 @@ class RequestRunner {
 
   const Llama* model_;
   const Tokenizer* tokenizer_;
+  bool deterministic_;
   Scheduler scheduler_;
+  std::unique_ptr<DraftModel> draft_;
   std::map<RequestId, std::unique_ptr<RequestState>> requests_;
   std::vector<RequestId> unheard_;  // whose listener threw
   EngineStats counts_;

@@ -1,6 +1,9 @@
 #include "engine/request_state.h"
 
+#include <ATen/ops/log_softmax.h>
+
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "llama2zh/base/error.h"
@@ -17,14 +20,16 @@ std::vector<std::string> all_stops(const Request& request) {
   return stops;
 }
 
-void check_prompt(std::span<const TokenId> prompt, const LlamaConfig& config, int64_t capacity) {
+// `answer`: tokens that must have room behind it.
+void check_prompt(std::span<const TokenId> prompt, const LlamaConfig& config, int64_t capacity,
+                  int64_t answer) {
   if (prompt.empty()) fail_data("prompt", "it has no tokens", "start with BOS");
   const auto length = static_cast<int64_t>(prompt.size());
   const int64_t context = config.context_length();
-  if (length > context - 1) {
+  if (length > context - answer) {
     fail_data("prompt",
               cat("it has ", length, " tokens, but the model's context of ", context,
-                  " leaves room for ", context - 1),
+                  " leaves room for ", context - answer),
               "shorten the prompt");
   }
   if (length > capacity) {
@@ -41,7 +46,23 @@ void check_prompt(std::span<const TokenId> prompt, const LlamaConfig& config, in
   }
 }
 
+void check_beams(const Request& request, int64_t max_running) {
+  const int64_t beams = request.sampling.num_beams;
+  if (beams == 1) return;
+  if (!is_greedy(request.sampling))
+    fail_usage("num_beams", "beams do not go with draws", "set temperature 0");
+  if (request.n > beams)
+    fail_usage("num_return_sequences", cat(request.n, " answers are more than ", beams, " beams"));
+  if (request.best_of > 0) fail_usage("best_of", "it does not go with num_beams");
+  if (beams > max_running)
+    fail_usage("num_beams", cat(beams, " beams at once, but max_running is ", max_running));
+}
+
 void check_counts(const Request& request, int64_t max_running) {
+  const bool several = request.n > 1 || request.best_of > 1 || request.sampling.num_beams > 1;
+  if (request.kind != RequestKind::kAnswer && several)
+    fail_usage("n", "a text has one embedding", "leave n, best_of and num_beams alone");
+  check_beams(request, max_running);
   const int64_t made = std::max(request.best_of, request.n);
   if (request.n < 1) fail_usage("n", cat(request.n, " answers were asked for"));
   if (request.best_of != 0 && request.best_of < request.n)
@@ -59,10 +80,19 @@ uint64_t seed_of(int64_t seed, int64_t index) {
   return static_cast<uint64_t>(seed) + static_cast<uint64_t>(index) * 0x9E3779B97F4A7C15u;
 }
 
-void note_logprob(Sequence& sequence, const at::Tensor& logits, TokenId id, SampledToken& token) {
+void note_logprob(const Sequence& sequence, const at::Tensor& logits, TokenId id,
+                  SampledToken& token) {
   token.logprob = logprob_of(logits, id).logprob;
   const int64_t count = sequence.request->request.logprobs;
   if (count > 0) token.top = top_logprobs(logits, count);
+}
+
+// Moves the sequence's place on; whether the constraint lets nothing follow.
+bool completes(Sequence& sequence, TokenId id) {
+  TokenConstraint* constraint = sequence.request->constraint.get();
+  if (constraint == nullptr) return false;
+  sequence.place = constraint->advance(sequence.place, id);
+  return constraint->is_complete(sequence.place);
 }
 
 }  // namespace
@@ -74,21 +104,49 @@ Sequence::Sequence(RequestState& owner, int64_t which, const Tokenizer& tokenize
       random(seed_of(owner.request.sampling.seed, which)),
       answer(tokenizer, all_stops(owner.request),
              owner.request.continues ? std::span<const TokenId>(owner.request.prompt)
-                                     : std::span<const TokenId>()) {}
+                                     : std::span<const TokenId>()),
+      draft_random(~seed_of(owner.request.sampling.seed, which)),
+      place(owner.constraint ? owner.constraint->start() : 0) {}
 
 RequestState::RequestState(Request asked, OnEvent listener, const Llama& model,
                            const Tokenizer& words, int64_t capacity, int64_t max_running)
     : request(std::move(asked)), on_event(std::move(listener)), tokenizer(&words) {
-  check_prompt(request.prompt, model.config, capacity);
+  check_prompt(request.prompt, model.config, capacity, wants_embedding() ? 0 : 1);
   check_counts(request, max_running);
   rules = token_rules(request.sampling, all_stops(request), model.config, words);
   best_of = std::max(request.best_of, request.n);
+  if (request.sampling.num_beams > 1) {
+    best_of = request.sampling.num_beams;
+    beams = std::make_unique<BeamSearch>(request.sampling);
+  }
   const auto length = static_cast<int64_t>(request.prompt.size());
   // The last token of an answer is never computed, so it needs no place in the cache.
   limit = std::min({request.sampling.max_new_tokens, model.config.context_length() - length,
                     capacity + 1 - length});
   result.prompt_tokens = length;
   sequences.push_back(std::make_unique<Sequence>(*this, 0, words));
+}
+
+int64_t RequestState::useful_drafts(const Sequence& sequence) const {
+  if (drafts == 0 || beams || sequence.completion.ids.empty() || sequence.pending() != 1) return 0;
+  // The last token of an answer comes from the model itself.
+  const auto made = static_cast<int64_t>(sequence.completion.ids.size());
+  return std::max<int64_t>(0, std::min(drafts, limit - made - 1));
+}
+
+void RequestState::set_constraint(std::shared_ptr<TokenConstraint> made) {
+  if (beams || wants_embedding())
+    fail_usage("json_schema", "it does not go with num_beams, nor with embeddings");
+  constraint = std::move(made);
+  ends.assign(rules.ends.begin(), rules.ends.end());
+  for (auto& sequence : sequences) sequence->place = constraint->start();
+}
+
+void constrain(const RequestState& request, TokenConstraint::Position place, at::Tensor& logits) {
+  if (!request.constraint) return;
+  request.constraint->mask(place, logits, request.ends);
+  if (std::isinf(logits.max().item<float>()))
+    fail_data("json_schema", "no token of this vocabulary can go on here");
 }
 
 bool RequestState::all_finished() const {
@@ -100,14 +158,21 @@ double RequestState::seconds() const {
   return std::chrono::duration<double>(Clock::now() - submitted).count();
 }
 
-NewToken choose_token(Sequence& sequence, at::Tensor logits) {
+NewToken choose_token(Sequence& sequence, at::Tensor logits, int64_t draft) {
   const RequestState& owner = *sequence.request;
   const SamplingConfig& config = owner.request.sampling;
   Completion& completion = sequence.completion;
   at::Tensor raw;
   if (owner.wants_logprobs()) raw = logits.clone();
+  constrain(owner, sequence.place, logits);
   process_logits(logits, config, owner.request.prompt, completion.ids, owner.rules);
-  const TokenId id = sample(logits, config, sequence.random);
+  const auto place = static_cast<size_t>(draft);
+  const bool drawn = draft >= 0 && place < sequence.draft_logits.size();
+  const TokenId id = draft < 0
+                         ? sample(logits, config, sequence.random)
+                         : sample_with_draft(logits, sequence.drafts[place],
+                                             drawn ? sequence.draft_logits[place] : at::Tensor(),
+                                             config, sequence.random);
   NewToken out;
   if (owner.rules.ends.contains(id)) {
     completion.finish_reason = "stop";
@@ -123,12 +188,29 @@ NewToken choose_token(Sequence& sequence, at::Tensor logits) {
     sequence.tokens.push_back(id);
     out.text = sequence.answer.push(id);
     const bool full = static_cast<int64_t>(completion.ids.size()) == owner.limit;
-    completion.finish_reason = sequence.answer.stopped() ? "stop" : full ? "length" : "";
+    const bool ended = sequence.answer.stopped() || completes(sequence, id);
+    completion.finish_reason = ended ? "stop" : full ? "length" : "";
   }
   if (completion.finish_reason.empty()) return out;
   out.text += sequence.answer.finish();  // the rest can itself end in a stop text
   if (sequence.answer.stopped()) completion.finish_reason = "stop";
   return out;
+}
+
+void keep_scores(Sequence& sequence, const at::Tensor& logits) {
+  const RequestState& owner = *sequence.request;
+  if (owner.request.logprobs >= 0) sequence.raw_scores = logits.clone();
+  at::Tensor scores = at::log_softmax(logits, -1);
+  process_logits(scores, owner.request.sampling, owner.request.prompt, sequence.completion.ids,
+                 owner.rules);
+  sequence.scores = scores;
+}
+
+SampledToken said_token(const Sequence& sequence, TokenId id) {
+  SampledToken token;
+  token.id = id;
+  if (sequence.raw_scores.defined()) note_logprob(sequence, sequence.raw_scores, id, token);
+  return token;
 }
 
 }  // namespace llama2zh

@@ -5,8 +5,11 @@
 #include <string>
 #include <vector>
 
+#include "engine/beam_search.h"
 #include "engine/stop_texts.h"
+#include "engine/token_constraint.h"
 #include "llama2zh/base/random.h"
+#include "llama2zh/engine/adapter_registry.h"
 #include "llama2zh/engine/block_pool.h"
 #include "llama2zh/engine/request.h"
 #include "llama2zh/model/llama.h"
@@ -29,6 +32,18 @@ struct Sequence {
   Completion completion;
   double sum_logprob = 0;
   bool running = false, finished = false;
+  // Guesses at what comes behind `tokens`, for one step; their processed logits where the guesses
+  // were drawn.
+  int64_t wanted_drafts = 0;
+  std::vector<TokenId> drafts;
+  std::vector<at::Tensor> draft_logits;
+  Random draft_random;
+  // With beams: processed log-probabilities of the next token, where they are computed; and the
+  // unprocessed, where logprobs were asked for.
+  at::Tensor scores, raw_scores;
+  TokenConstraint::Position place = 0;  // of what is said so far, where there is a constraint
+  at::Tensor pooled;  // of an embedding: [H] float64, the sum over what is computed, or the last
+  bool ready() const { return scores.defined(); }
 
   int64_t pending() const { return static_cast<int64_t>(tokens.size()) - table.length; }
 };
@@ -44,7 +59,13 @@ struct RequestState {
   Request request;
   OnEvent on_event;
   TokenRules rules;
-  int64_t best_of, limit;  // answers made; tokens of an answer at most
+  int64_t drafts = 0;                           // guesses at once, at most
+  bool draft_model = false;                     // by whom: the draft model, or looked up
+  std::shared_ptr<TokenConstraint> constraint;  // null: none
+  std::vector<TokenId> ends;                    // rules.ends as a list
+  std::unique_ptr<BeamSearch> beams;            // null: none
+  std::shared_ptr<const NamedAdapter> adapter;  // null: the model as it is
+  int64_t best_of, limit;                       // answers made; tokens of an answer at most
   // The first alone until its prompt is computed; then the others begin on its blocks.
   std::vector<std::unique_ptr<Sequence>> sequences;
   RequestResult result;
@@ -53,7 +74,11 @@ struct RequestState {
 
   const Tokenizer* tokenizer;
   // Sequences that are still to come.
+  // Guesses that the sequence can make use of in its next step.
+  int64_t useful_drafts(const Sequence& sequence) const;
   int64_t unborn() const { return best_of - static_cast<int64_t>(sequences.size()); }
+  void set_constraint(std::shared_ptr<TokenConstraint> made);
+  bool wants_embedding() const { return request.kind != RequestKind::kAnswer; }
   bool wants_logprobs() const { return request.logprobs >= 0 || best_of > request.n; }
   bool all_finished() const;
   double seconds() const;  // since it was submitted
@@ -67,6 +92,21 @@ struct NewToken {
   SampledToken token;
   std::string text;
 };
-NewToken choose_token(Sequence& sequence, at::Tensor logits);
+// draft: the place of a guess in sequence.drafts, -1: none was made.
+NewToken choose_token(Sequence& sequence, at::Tensor logits, int64_t draft = -1);
+
+// With beams: keeps what the logits say of the next token until all beams are there. kData as above.
+void keep_scores(Sequence& sequence, const at::Tensor& logits);
+// The token with what its beam says of it, where logprobs were asked for.
+SampledToken said_token(const Sequence& sequence, TokenId id);
+
+// For an embedding: takes the hidden states [rows, H] of the next tokens; `begins`: of the first.
+void pool_hidden(Sequence& sequence, const at::Tensor& hidden, bool begins);
+// All are there: sets the result's embedding. kData if it is not finite.
+void finish_embedding(Sequence& sequence);
+
+// Forbids in logits [V] what the request's constraint does not let follow `place`. kData if nothing
+// is left.
+void constrain(const RequestState& request, TokenConstraint::Position place, at::Tensor& logits);
 
 }  // namespace llama2zh

@@ -153,6 +153,33 @@ size_t highest_index(std::span<const float> logits) {
   return best;
 }
 
+// The first place at which the sum of `weights` exceeds a random share of all of it; `otherwise`
+// where rounding leaves none.
+TokenId draw(std::vector<double> weights, TokenId otherwise, Random& random) {
+  double total = 0;
+  for (double& weight : weights) weight = total += weight;
+  const double point = random.uniform() * total;
+  const auto it = std::upper_bound(weights.begin(), weights.end(), point);
+  return it == weights.end() ? otherwise : static_cast<TokenId>(it - weights.begin());
+}
+
+// exp(logit - highest)
+std::vector<double> likelihoods(std::span<const float> logits, size_t best) {
+  std::vector<double> out(logits.size());
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] != kFiltered) out[i] = std::exp(static_cast<double>(logits[i]) - logits[best]);
+  }
+  return out;
+}
+
+std::vector<double> probabilities(std::span<const float> logits, size_t best) {
+  std::vector<double> out = likelihoods(logits, best);
+  double total = 0;
+  for (const double value : out) total += value;
+  for (double& value : out) value /= total;
+  return out;
+}
+
 }  // namespace
 
 bool is_greedy(const SamplingConfig& config) { return config.temperature < kGreedyBelow; }
@@ -187,16 +214,23 @@ TokenId sample(const at::Tensor& processed_logits, const SamplingConfig& config,
   const size_t best = highest_index(values);
   if (is_greedy(config)) return static_cast<TokenId>(best);
 
-  std::vector<double> cumulative(values.size());
-  double total = 0;
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (values[i] != kFiltered) total += std::exp(static_cast<double>(values[i]) - values[best]);
-    cumulative[i] = total;
-  }
-  const double point = random.uniform() * total;
-  const auto it = std::upper_bound(cumulative.begin(), cumulative.end(), point);
-  return it == cumulative.end() ? static_cast<TokenId>(best)
-                                : static_cast<TokenId>(it - cumulative.begin());
+  return draw(likelihoods(values, best), static_cast<TokenId>(best), random);
+}
+
+TokenId sample_with_draft(const at::Tensor& processed_logits, TokenId draft,
+                          const at::Tensor& draft_logits, const SamplingConfig& config,
+                          Random& random) {
+  // A guess that was sure to be made: to draw from p and compare is the same.
+  if (is_greedy(config) || !draft_logits.defined()) return sample(processed_logits, config, random);
+  at::Tensor logits = processed_logits, guessed = draft_logits;
+  const std::span<const float> values = values_of(logits), others = values_of(guessed);
+  const size_t best = highest_index(values);
+  std::vector<double> p = probabilities(values, best);
+  const std::vector<double> q = probabilities(others, highest_index(others));
+  const auto place = static_cast<size_t>(draft);
+  if (random.uniform() * q[place] < p[place]) return draft;
+  for (size_t i = 0; i < p.size(); ++i) p[i] = std::max(0.0, p[i] - q[i]);
+  return draw(std::move(p), static_cast<TokenId>(best), random);
 }
 
 }  // namespace llama2zh

@@ -17,13 +17,21 @@ void insert_in_order(std::vector<Sequence*>& list, Sequence* sequence) {
   list.insert(std::upper_bound(list.begin(), list.end(), sequence, goes_before), sequence);
 }
 
+// What keys and values depend on beside the tokens: whose they are, and whether the draft model's
+// are there too.
+BlockKey root_key(const RequestState& request) {
+  BlockKey key = request.adapter ? request.adapter->root : BlockKey();
+  if (request.draft_model) key += " and draft";
+  return key;
+}
+
 int64_t priority_of(const Sequence& sequence) { return sequence.request->request.priority; }
 
 }  // namespace
 
-Scheduler::Scheduler(const EngineConfig& config, const Llama& model)
+Scheduler::Scheduler(const EngineConfig& config, const Llama& model, const Llama* draft)
     : config_(config),
-      pool_(kv_blocks(config, model), config.prefix_cache),
+      pool_(kv_blocks(config, model, draft), config.prefix_cache),
       store_(model.config, pool_.size(), kv_type(config, model), model.device()) {}
 
 void Scheduler::add(Sequence& sequence) { insert_in_order(waiting_, &sequence); }
@@ -43,6 +51,23 @@ void Scheduler::fork(const Sequence& from, Sequence& to) {
   insert_in_order(running_, &to);
 }
 
+void Scheduler::rebase(const std::vector<Sequence*>& sequences,
+                       const std::vector<size_t>& parents) {
+  std::vector<BlockTable> tables;
+  std::vector<std::vector<BlockKey>> keys;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const Sequence& parent = *sequences[parents[i]];
+    tables.push_back(sequences[i]->running ? parent.table : BlockTable());
+    keys.push_back(parent.keys);
+    for (const BlockId block : tables.back().blocks) pool_.share(block);
+  }
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    release_blocks(sequences[i]->table, pool_);
+    sequences[i]->table = std::move(tables[i]);
+    sequences[i]->keys = std::move(keys[i]);
+  }
+}
+
 std::vector<Planned> Scheduler::plan_step(std::vector<Failure>& failed) {
   Step step{{}, config_.max_step_tokens, &failed};
   plan_running(step, /*decoding=*/true);
@@ -58,18 +83,32 @@ std::vector<Planned> Scheduler::plan_step(std::vector<Failure>& failed) {
 
 void Scheduler::plan_running(Step& step, bool decoding) {
   const std::vector<Sequence*> candidates = running_;  // making way changes running_
+  // Guesses get what is left when each answer has its token and prompts have a block.
+  int64_t spare = step.budget - std::ssize(candidates) - kBlockTokens;
   for (Sequence* sequence : candidates) {
     if (!sequence->running || (sequence->pending() == 1) != decoding) continue;
     const int64_t rows = std::min(sequence->pending(), step.budget);
-    if (rows > 0 && make_way(*sequence, rows, step)) plan(*sequence, rows, step);
+    if (rows <= 0 || !make_way(*sequence, rows, step)) continue;
+    const int64_t drafts = decoding ? affordable_drafts(*sequence, spare) : 0;
+    spare -= drafts;
+    plan(*sequence, rows + drafts, step, drafts);
   }
 }
 
+// Nobody is interrupted for guesses.
+int64_t Scheduler::affordable_drafts(const Sequence& sequence, int64_t spare) const {
+  const int64_t drafts = std::min(sequence.wanted_drafts, std::max<int64_t>(0, spare));
+  return pool_.available() < sequence.table.needed(1 + drafts, pool_) ? 0 : drafts;
+}
+
 void Scheduler::plan_waiting(Step& step) {
-  while (!waiting_.empty() && step.budget > 0) {
-    Sequence& sequence = *waiting_.front();
+  while (step.budget > 0) {
+    const auto next = std::find_if(waiting_.begin(), waiting_.end(),
+                                   [](const Sequence* one) { return !one->ready(); });
+    if (next == waiting_.end()) return;
+    Sequence& sequence = **next;
     if (!let_in(sequence, step)) return;
-    waiting_.erase(waiting_.begin());
+    std::erase(waiting_, &sequence);
     sequence.running = true;
     insert_in_order(running_, &sequence);
     take_cached(sequence);
@@ -87,11 +126,23 @@ bool Scheduler::make_way(Sequence& sequence, int64_t rows, Step& step) {
   return true;
 }
 
-// Whether a waiting sequence can run now; those of lower priority make way.
+// The last of lower priority, or a beam that is ready and comes later or belongs together with it.
+Sequence* Scheduler::who_makes_way(const Sequence& sequence) const {
+  if (running_.empty()) return nullptr;
+  if (priority_of(*running_.back()) < priority_of(sequence)) return running_.back();
+  for (auto it = running_.rbegin(); it != running_.rend(); ++it) {
+    if ((*it)->ready() && ((*it)->request == sequence.request || goes_before(&sequence, *it)))
+      return *it;
+  }
+  return nullptr;
+}
+
+// Whether a waiting sequence can run now; others make way.
 bool Scheduler::let_in(Sequence& sequence, Step& step) {
   while (!fits(sequence)) {
-    if (running_.empty() || priority_of(*running_.back()) >= priority_of(sequence)) return false;
-    preempt(*running_.back(), step);
+    Sequence* other = who_makes_way(sequence);
+    if (other == nullptr) return false;
+    preempt(*other, step);
   }
   return step.budget > 0;
 }
@@ -116,7 +167,9 @@ bool Scheduler::fits(Sequence& sequence) {
 
 // The last token is computed in any case: its logits are wanted.
 void Scheduler::take_cached(Sequence& sequence) {
-  if (!config_.prefix_cache) return;
+  // A mean needs all hidden states, and blocks hold none.
+  if (!config_.prefix_cache || sequence.request->request.kind == RequestKind::kMeanEmbedding)
+    return;
   const size_t most = (sequence.tokens.size() - 1) / kBlockTokens;
   for (size_t i = 0; i < most; ++i) {
     const BlockId block = pool_.find(key_of(sequence, i));
@@ -141,22 +194,25 @@ void Scheduler::preempt(Sequence& sequence, Step& step) {
   ++preemptions_;
 }
 
-void Scheduler::plan(Sequence& sequence, int64_t rows, Step& step) {
+void Scheduler::plan(Sequence& sequence, int64_t rows, Step& step, int64_t drafts) {
   try {
     make_room(sequence.table, rows, pool_, store_);
   } catch (...) {
     step.failed->push_back({&sequence, std::current_exception()});
     return;
   }
-  step.planned.push_back({&sequence, rows});
+  step.planned.push_back({&sequence, rows, drafts});
   step.budget -= rows;
 }
 
 void Scheduler::computed(const Planned& planned) {
-  Sequence& sequence = *planned.sequence;
+  advance(*planned.sequence, planned.rows - planned.drafts);
+}
+
+void Scheduler::advance(Sequence& sequence, int64_t rows) {
   BlockTable& table = sequence.table;
   const int64_t before = table.length / kBlockTokens;
-  table.length += planned.rows;
+  table.length += rows;
   if (!config_.prefix_cache) return;
   for (int64_t i = before; i < table.length / kBlockTokens; ++i) {
     const auto block = static_cast<size_t>(i);
@@ -168,7 +224,7 @@ const BlockKey& Scheduler::key_of(Sequence& sequence, size_t block) {
   std::vector<BlockKey>& keys = sequence.keys;
   while (keys.size() <= block) {
     const auto tokens = std::span<const TokenId>(sequence.tokens);
-    keys.push_back(block_key(keys.empty() ? "" : keys.back(),
+    keys.push_back(block_key(keys.empty() ? root_key(*sequence.request) : keys.back(),
                              tokens.subspan(keys.size() * kBlockTokens, kBlockTokens)));
   }
   return keys[block];

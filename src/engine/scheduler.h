@@ -15,16 +15,18 @@ namespace llama2zh {
 struct Planned {
   Sequence* sequence;
   int64_t rows;
+  int64_t drafts = 0;  // the last of the rows that are guesses
 };
 
 // Decides what each step computes, and owns the blocks. Sequences stand in one order: higher
 // priority first, then who came first. A step takes one token of each running sequence that has its
 // prompt behind it, then parts of prompts; then waiting sequences are let in, in order, none past
 // another. Where blocks run out, the last running sequence in that order loses its own and waits
-// again, so the first always gets on.
+// again, so the first always gets on. A beam that only waits for the other beams of its request
+// (ready()) is not computed, and makes way for them.
 class Scheduler {
  public:
-  Scheduler(const EngineConfig& config, const Llama& model);
+  Scheduler(const EngineConfig& config, const Llama& model, const Llama* draft = nullptr);
 
   void add(Sequence& sequence);     // waits
   void remove(Sequence& sequence);  // wherever it is; its blocks are free
@@ -38,8 +40,15 @@ class Scheduler {
     std::exception_ptr error;
   };
   std::vector<Planned> plan_step(std::vector<Failure>& failed);
-  // The step was computed: full blocks can be found from now on.
+  // The step was computed, its guesses aside: full blocks can be found from now on.
   void computed(const Planned& planned);
+  // So many of the guesses were right, and stand in the sequence's tokens.
+  void accepted(Sequence& sequence, int64_t drafts) { advance(sequence, drafts); }
+  // sequences[i] goes on from what sequences[parents[i]] has: it takes that one's blocks, which are
+  // copied when they are written to. One that waits has none and is computed anew.
+  void rebase(const std::vector<Sequence*>& sequences, const std::vector<size_t>& parents);
+  // Before a step: sequences that run, to be given guesses.
+  const std::vector<Sequence*>& running_sequences() const { return running_; }
 
   PageStore& store() { return store_; }
   const BlockPool& pool() const { return pool_; }
@@ -57,10 +66,13 @@ class Scheduler {
   void plan_waiting(Step& step);
   bool make_way(Sequence& sequence, int64_t rows, Step& step);
   bool let_in(Sequence& sequence, Step& step);
+  Sequence* who_makes_way(const Sequence& sequence) const;
   bool fits(Sequence& sequence);
   void take_cached(Sequence& sequence);
   void preempt(Sequence& sequence, Step& step);
-  void plan(Sequence& sequence, int64_t rows, Step& step);
+  void plan(Sequence& sequence, int64_t rows, Step& step, int64_t drafts = 0);
+  int64_t affordable_drafts(const Sequence& sequence, int64_t spare) const;
+  void advance(Sequence& sequence, int64_t rows);
   const BlockKey& key_of(Sequence& sequence, size_t block);
 
   EngineConfig config_;

@@ -56,6 +56,20 @@ void check_bases(const LoadRequest& request, const OpenModel& base) {
     check_adapter_base(adapter, request.model, base_identity, "--allow-other-base");
 }
 
+// A token must mean the same to both.
+void check_draft(const OpenModel& draft, const LlamaConfig& model, const Tokenizer& tokenizer) {
+  const std::string remedy = "a draft model must have the model's own vocabulary";
+  if (draft.config.vocab_size != model.vocab_size) {
+    fail_format(draft.path.string(),
+                cat("the draft model has ", draft.config.vocab_size, " embedding rows, the model ",
+                    model.vocab_size),
+                remedy);
+  }
+  if (!fs::exists(draft.path / "tokenizer.model")) return;
+  if (Tokenizer::load(draft.path).fingerprint() != tokenizer.fingerprint())
+    fail_format(draft.path.string(), "the draft model's tokenizer is not the model's", remedy);
+}
+
 }  // namespace
 
 LoadedModel load_for_inference(const LoadRequest& request) {
@@ -77,9 +91,17 @@ LoadedModel load_for_inference(const LoadRequest& request) {
   const at::Device device = parse_device(request.device);
   const at::ScalarType dtype = parse_dtype(request.dtype, open.config, device);
 
+  if (!request.draft_model.empty()) {
+    const OpenModel draft = open_model(request.draft_model);
+    check_draft(draft, open.config, *loaded.tokenizer);
+    loaded.draft = load_model(draft, parse_dtype(request.dtype, draft.config, device), device);
+  }
   loaded.model = load_model(open, dtype, device);
   for (const fs::path& adapter : request.adapters)
     apply_adapter(*loaded.model, read_peft_adapter(adapter), /*train=*/false);
+  loaded.adapters = std::make_unique<AdapterRegistry>(*loaded.model, *loaded.tokenizer,
+                                                      request.model, request.allow_other_base);
+  for (const auto& [name, folder] : request.named_adapters) loaded.adapters->add(name, folder);
   return loaded;
 }
 

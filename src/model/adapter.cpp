@@ -9,6 +9,7 @@
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/model/lora.h"
+#include "llama2zh/model/row_adapter.h"
 
 namespace llama2zh {
 namespace {
@@ -36,12 +37,13 @@ void check_full(const PeftAdapter& adapter, const Llama& model) {
       fail_format("adapter", cat("it replaces ", name, ", which is not supported"),
                   "expected model.embed_tokens.weight or lm_head.weight");
     }
-    const at::Tensor& base = full_weight(model, name);
-    if (tensor.sizes() == base.sizes()) continue;
-    fail_format("adapter",
-                cat(name, " is ", tensor.sizes(), ", but the base model's is ", base.sizes()),
-                "extend the base model's vocabulary first, or use the base that the adapter was "
-                "trained on");
+    const std::vector<int64_t> base = {model.config.vocab_size, model.config.hidden_size};
+    if (tensor.sizes() == base) continue;
+    fail_format(
+        "adapter",
+        cat(name, " is ", tensor.sizes(), ", but the base model's is ", at::IntArrayRef(base)),
+        "extend the base model's vocabulary first, or use the base that the adapter was "
+        "trained on");
   }
   const auto embedding = adapter.full.find(kEmbeddingName), head = adapter.full.find(kHeadName);
   const bool both = embedding != adapter.full.end() && head != adapter.full.end();
@@ -162,6 +164,25 @@ void apply_adapter(Llama& model, const PeftAdapter& adapter, bool train, const T
     }
   }
   if (train) frozen.check_all_used(names);
+}
+
+std::shared_ptr<const RowAdapter> make_row_adapter(Llama& model, const PeftAdapter& adapter) {
+  check_full(adapter, model);
+  check_lora(adapter, model);
+  auto out = std::make_shared<RowAdapter>();
+  model.for_each_projection([&](const std::string& name, Linear& linear) {
+    const auto found = adapter.lora.find(name);
+    if (found == adapter.lora.end()) return;
+    if (linear.lora) check_second_adapter(name, *linear.lora, found->second, /*train=*/false);
+    out->loras.emplace(&linear, placed_lora(found->second, linear, model, /*train=*/false));
+  });
+  const bool tied = model.config.tie_word_embeddings;
+  for (const auto& [name, tensor] : adapter.full) {
+    const at::Tensor placed = tensor.to(model.device(), model.compute_dtype());
+    if (tied || name == kEmbeddingName) out->embed_tokens = placed;
+    if (tied || name == kHeadName) out->lm_head = placed;
+  }
+  return out;
 }
 
 PeftAdapter extract_adapter(Llama& model, const LoraConfig& config, const std::string& base_model,

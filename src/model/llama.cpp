@@ -18,6 +18,7 @@
 #include "llama2zh/kernels/product.h"
 #include "llama2zh/kernels/rms_norm.h"
 #include "llama2zh/nn/checkpoint.h"
+#include "llama2zh/nn/row_adapters.h"
 
 namespace llama2zh {
 namespace {
@@ -83,6 +84,28 @@ at::Tensor rows_of(const QuantizedMatrix& matrix, const at::Tensor& ids, at::Sca
   return result;
 }
 
+// Rows whose adapter has an embedding of its own.
+at::Tensor with_adapter_embeddings(at::Tensor x, const at::Tensor& ids) {
+  for (const AdapterGroup& group : RowAdapters::active()) {
+    const at::Tensor& own = group.adapter->embed_tokens;
+    if (!own.defined()) continue;
+    const at::Tensor rows = at::embedding(own, ids.index_select(0, group.rows));
+    x = x.index_copy(0, group.rows, rows.to(x.scalar_type()));
+  }
+  return x;
+}
+
+// Rows whose adapter has a head of its own.
+at::Tensor with_adapter_heads(at::Tensor logits, const at::Tensor& input) {
+  for (const AdapterGroup& group : RowAdapters::active()) {
+    const at::Tensor& own = group.adapter->lm_head;
+    if (!own.defined()) continue;
+    const at::Tensor rows = linear_product(input.index_select(0, group.rows), own);
+    logits = logits.index_copy(0, group.rows, rows.to(at::kFloat));
+  }
+  return logits;
+}
+
 bool has_dropout(const DecoderLayer& layer) {
   for (const auto& [name, linear] : projections(layer)) {
     if (linear->lora && linear->lora->dropout > 0) return true;
@@ -137,9 +160,10 @@ at::Tensor Llama::forward_layer(int64_t layer, const at::Tensor& x,
 }
 
 at::Tensor Llama::embed(const at::Tensor& ids) const {
-  if (embed_tokens_quantized) return rows_of(*embed_tokens_quantized, ids, compute_dtype_);
+  if (embed_tokens_quantized)
+    return with_adapter_embeddings(rows_of(*embed_tokens_quantized, ids, compute_dtype_), ids);
   at::Tensor x = at::embedding(embed_tokens, ids).to(compute_dtype_);
-  if (!embed_tokens_rows.defined()) return x;
+  if (!embed_tokens_rows.defined()) return with_adapter_embeddings(x, ids);
   const int64_t first = embed_tokens.size(0) - embed_tokens_rows.size(0);
   const at::Tensor places = ids.ge(first).nonzero().squeeze(1);
   const at::Tensor rows = at::embedding(embed_tokens_rows, ids.index_select(0, places) - first);
@@ -148,7 +172,8 @@ at::Tensor Llama::embed(const at::Tensor& ids) const {
 
 at::Tensor Llama::logits(const at::Tensor& hidden) const {
   const at::Tensor input = hidden.to(product_type(hidden));
-  if (!lm_head_rows.defined()) return lm_head.base_product(input).to(at::kFloat);
+  if (!lm_head_rows.defined())
+    return with_adapter_heads(lm_head.base_product(input).to(at::kFloat), input);
   const at::Tensor& weight = lm_head.weight;
   const at::Tensor frozen = weight.narrow(0, 0, weight.size(0) - lm_head_rows.size(0));
   return at::cat({linear_product(input, frozen), linear_product(input, lm_head_rows)}, -1)

@@ -13,7 +13,9 @@
 
 #include <algorithm>
 
+#include "llama2zh/kernels/few_row_product.h"
 #include "llama2zh/kernels/product.h"
+#include "llama2zh/nn/row_adapters.h"
 #include "nn/lora_product.h"
 
 namespace llama2zh {
@@ -77,31 +79,41 @@ at::Tensor Linear::base_product(const at::Tensor& x) const {
 
 at::Tensor Linear::forward(const at::Tensor& x, bool training) const {
   const at::Tensor input = x.to(product_type(x));
+  at::Tensor y = own_forward(input, training);
+  if (!RowAdapters::active().empty()) add_row_adapters(*this, input, y);
+  return y.to(x.scalar_type());
+}
+
+// input and result in the type of the product
+at::Tensor Linear::own_forward(const at::Tensor& input, bool training) const {
   const bool dora = lora && lora->magnitude.defined();
   if (lora && !dora && input.is_cpu() && (quantized || !weight.requires_grad())) {
-    std::vector<int64_t> shape = x.sizes().vec();
+    std::vector<int64_t> shape = input.sizes().vec();
     shape.back() = out_features();
     return lora_product(input.reshape({-1, input.size(-1)}), *this, training ? lora->dropout : 0)
-        .view(shape)
-        .to(x.scalar_type());
+        .view(shape);
   }
   const at::Tensor base = base_product(input);
-  if (!lora) return base.to(x.scalar_type());
+  if (!lora) return base;
   const bool drops = training && lora->dropout > 0;
   const at::Tensor branch = drops ? at::dropout(input, lora->dropout, /*train=*/true) : input;
   const at::ScalarType type = input.scalar_type();
-  const at::Tensor low = at::linear(branch, lora->a.to(type)) * lora->scaling;
+  const bool invariant = InvariantProducts::active() && !at::GradMode::is_enabled();
+  const at::Tensor a = lora->a.to(type), b = lora->b.to(type);
+  const at::Tensor low =
+      (invariant ? linear_product(branch, a) : at::linear(branch, a)) * lora->scaling;
   const at::Tensor onto = dora && drops ? base_product(branch) : base;
   at::Tensor y =
-      at::addmm(onto.view({-1, base.size(-1)}), low.view({-1, low.size(-1)}), lora->b.to(type).t())
-          .view(base.sizes());
+      invariant ? onto + linear_product(low, b)
+                : at::addmm(onto.view({-1, base.size(-1)}), low.view({-1, low.size(-1)}), b.t())
+                      .view(base.sizes());
   if (dora) {
     const at::Tensor& fixed = lora->weight_norm;
     const at::Tensor norm = fixed.defined() ? fixed : dora_weight_norm(*this, *lora);
     y = y * (lora->magnitude / norm).to(type);
     if (drops) y = base + y - onto;
   }
-  return y.to(x.scalar_type());
+  return y;
 }
 
 }  // namespace llama2zh

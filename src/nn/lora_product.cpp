@@ -10,6 +10,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "llama2zh/kernels/dropout.h"
+#include "llama2zh/kernels/few_row_product.h"
 #include "llama2zh/kernels/product.h"
 
 namespace llama2zh {
@@ -24,10 +25,17 @@ class LoraProductFunction : public torch::autograd::Function<LoraProductFunction
     const at::Tensor x = input.contiguous();
     const at::ScalarType type = x.scalar_type();
     const HashedDropout dropout = p > 0 ? HashedDropout::draw(p) : HashedDropout(0, 0);
-    const at::Tensor low = at::linear(p > 0 ? dropout.apply(x) : x, a.to(type)).mul_(scaling);
+    const bool invariant = !trains && InvariantProducts::active();
+    const at::Tensor dropped = p > 0 ? dropout.apply(x) : x, narrow = a.to(type);
+    const at::Tensor low =
+        (invariant ? linear_product(dropped, narrow) : at::linear(dropped, narrow)).mul_(scaling);
     at::Tensor y = linear.quantized && trains ? dequantized_product(x, *linear.quantized)
                                               : linear.base_product(x);
-    y.addmm_(low, b.to(type).t());
+    if (invariant) {
+      y.add_(linear_product(low, b.to(type)));
+    } else {
+      y.addmm_(low, b.to(type).t());
+    }
     const QuantizedMatrix matrix = linear.quantized ? *linear.quantized : QuantizedMatrix{};
     ctx->save_for_backward(
         {x, linear.weight, a, b, low, matrix.codes, matrix.scales, matrix.zeros});

@@ -87,6 +87,17 @@ TEST_F(RowVerbs, EachRowGetsTheAnswerThatItGetsAlone) {
   EXPECT_EQ(output(), rows);
 }
 
+TEST_F(RowVerbs, AnAdapterThatIsNotThereIsTheRowsFault) {
+  std::ofstream(folder_ / "rows.jsonl") << "{\"prompt\": \"Once\", \"adapter\": \"tales\"}\n"
+                                        << "{\"prompt\": \"Once\", \"adapter\": \"\"}\n";
+  const ProgramResult result = run_program(folder_, rows_words());
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const std::vector<json> rows = output();
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_NE(rows[0]["error"].get<std::string>().find("tales"), std::string::npos);
+  EXPECT_EQ(rows[1]["new_tokens"], 60);
+}
+
 TEST_F(RowVerbs, DialoguesAndBadRows) {
   std::ofstream(folder_ / "rows.jsonl")
       << R"({"messages": [{"role": "user", "content": "hi"}]})"

@@ -4,6 +4,7 @@
 #include <memory>
 #include <thread>
 
+#include "llama2zh/engine/adapter_registry.h"
 #include "llama2zh/engine/engine_config.h"
 #include "llama2zh/engine/request.h"
 #include "llama2zh/model/llama.h"
@@ -18,7 +19,14 @@ struct EngineStats {
   int64_t steps = 0, preemptions = 0;
   int64_t prompt_tokens = 0, generated_tokens = 0;
   int64_t cached_prompt_tokens = 0;                 // that did not have to be computed
+  int64_t drafted_tokens = 0, accepted_tokens = 0;  // guessed ahead, and of these right
   int64_t finished = 0, failed = 0, cancelled = 0;  // requests
+};
+
+// What an engine can use beside the model; all must outlive it.
+struct EngineParts {
+  const AdapterRegistry* adapters = nullptr;  // those that requests name
+  const Llama* draft = nullptr;               // for speculate = "draft": of the same vocabulary
 };
 
 // Answers many requests at once on one model. Each step is one forward pass over a token of every
@@ -32,14 +40,15 @@ struct EngineStats {
 class Engine {
  public:
   // Model and tokenizer must outlive the engine; the model's weights must not change.
-  Engine(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config = {});
+  Engine(const Llama& model, const Tokenizer& tokenizer, const EngineConfig& config = {},
+         const EngineParts& parts = {});
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
   // Queues a request; events follow from the stepping thread. Errors of the request itself come at
   // once: kData for a prompt that is empty, longer than the context or the whole cache allow, or has
-  // ids that the model lacks; kUsage for its options. max_new_tokens is cut to what context and
+  // ids that the model lacks, and for an adapter that is not there; kUsage for its options. max_new_tokens is cut to what context and
   // cache leave.
   RequestId submit(Request request, OnEvent on_event);
   // Ends the request before the next step, wherever it is, and frees what it holds. Its last event

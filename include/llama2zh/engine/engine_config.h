@@ -16,6 +16,9 @@ struct EngineConfig {
   double kv_cache_gib = 0;
   std::string kv_dtype = "auto";
   bool prefix_cache = true;
+  bool deterministic = false;
+  std::string speculate = "none";
+  int64_t speculative_tokens = 4;
   static auto options() {
     using T = EngineConfig;
     return std::tuple(
@@ -35,7 +38,16 @@ struct EngineConfig {
                one_of({"auto", "float32", "bfloat16", "int8"})),
         option("prefix_cache", &T::prefix_cache,
                "Keep keys and values of what was computed and use them for prompts that begin "
-               "alike."));
+               "alike."),
+        option("deterministic", &T::deterministic,
+               "Products whose bits do not depend on what else is in the batch, so that an answer "
+               "is the same alone and among others. Slower from some sixteen rows on; CPU only."),
+        option("speculate", &T::speculate,
+               "Guess at the next tokens and judge several in one pass; what is answered stays the "
+               "same. lookup: by what followed such words before; draft: by draft_model.",
+               one_of({"none", "lookup", "draft"})),
+        option("speculative_tokens", &T::speculative_tokens, "Tokens that are guessed at once.",
+               between(1, 64)));
   }
 };
 
@@ -43,6 +55,7 @@ struct EngineConfig {
 at::ScalarType kv_type(const EngineConfig& config, const Llama& model);
 // Blocks of 16 tokens that the cache has under `config`. kUsage where max_step_tokens leaves no room
 // for prompts beside max_running, or the memory none for a single block.
-int64_t kv_blocks(const EngineConfig& config, const Llama& model);
+// `draft`: has its own keys and values in each block; may be null.
+int64_t kv_blocks(const EngineConfig& config, const Llama& model, const Llama* draft = nullptr);
 
 }  // namespace llama2zh

@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,7 +18,9 @@ struct GenerationResult {
   // (it may begin inside a token), its characters are not in `text`.
   std::vector<TokenId> ids;
   int64_t prompt_tokens = 0;
-  std::string finish_reason;  // "stop" (EOS, stop id, stop text), "length", "cancelled"
+  int64_t drafted_tokens = 0, accepted_tokens = 0;
+  std::string finish_reason;            // "stop" (EOS, stop id, stop text), "length", "cancelled"
+  std::vector<Completion> completions;  // all n, of which the above is the first
   double prefill_seconds = 0, decode_seconds = 0;
 };
 
@@ -35,11 +36,14 @@ class Generator {
  public:
   static constexpr int64_t kPrefillChunk = 256;  // prompt tokens in one forward pass at most
 
-  // Both must outlive the generator.
-  Generator(const Llama& model, const Tokenizer& tokenizer);
+  // Both must outlive the generator. max_running: answers of one prompt, at most.
+  Generator(const Llama& model, const Tokenizer& tokenizer,
+            const EngineConfig& config = {.max_running = 1, .max_step_tokens = kPrefillChunk},
+            const EngineParts& parts = {});
   // An empty prompt or one longer than max_position_embeddings - 1 is a kData error naming both
   // lengths; so are ids that the model lacks. max_new_tokens is cut to what the context leaves.
   // `continues`: see Request.
+  GenerationResult generate(Request request, const OnText& on_text = {});
   GenerationResult generate(std::span<const TokenId> prompt, const SamplingConfig& config,
                             const std::vector<std::string>& extra_stops = {},
                             const OnText& on_text = {}, bool continues = false);

@@ -21,6 +21,8 @@ class PageStore {
 
   void reserve(int64_t blocks);  // block numbers below this can be used
   void copy(BlockId from, BlockId to);
+  // Another store, which must outlive this one, in which the same block numbers are used.
+  void share_numbers(PageStore& other) { companion_ = &other; }
   KvPages& layer(int64_t index) { return layers_[static_cast<size_t>(index)]; }
   at::Device device() const { return device_; }
   int64_t layers() const { return static_cast<int64_t>(layers_.size()); }
@@ -31,6 +33,7 @@ class PageStore {
   int64_t blocks_, reserved_ = 0, kv_heads_, head_dim_;
   at::ScalarType type_;
   at::Device device_;
+  PageStore* companion_ = nullptr;
 };
 
 // Makes room for `tokens` more in `table`: takes blocks, and copies one that others hold before it

@@ -11,18 +11,33 @@
 
 namespace llama2zh {
 
+// What becomes of a request's prompt.
+enum class RequestKind {
+  kAnswer,
+  kMeanEmbedding,  // the mean of its hidden states behind the final norm
+  kLastEmbedding,  // that of its last token
+};
+
 // One prompt and how to answer it.
 struct Request {
   std::vector<TokenId> prompt;
+  RequestKind kind = RequestKind::kAnswer;
+  bool normalize = false;  // an embedding: to length 1
   SamplingConfig sampling;
   std::vector<std::string> extra_stops;  // beside sampling.stop: a template's marks
   // The text goes on from the prompt's, "Once upon" + " a time"; else it is an answer of its own,
   // whose first space is the tokenizer's.
   bool continues = false;
-  int64_t n = 1;          // answers, each with its own draws; greedy ones are all alike
-  int64_t best_of = 0;    // answers made, of which the n with the highest mean log-probability stay
-                          // (they come all at the end); 0: n
-  int64_t priority = 0;   // higher ones go first, and may interrupt lower ones
+  // A JSON Schema, as text, that the answer is valid under: see json_schema_grammar(). "": any text.
+  std::string json_schema;
+  std::string adapter;   // one of the engine's registry; empty: the model as it is
+  int64_t n = 1;         // answers, each with its own draws; greedy ones are all alike; with
+                         // num_beams the best n of them
+  int64_t best_of = 0;   // answers made, of which the n with the highest mean log-probability stay
+                         // (they come all at the end); 0: n
+  int64_t priority = 0;  // higher ones go first, and may interrupt lower ones
+  // Tokens guessed at once, where the engine does at all; -1: as it is set.
+  int64_t speculative_tokens = -1;
   int64_t logprobs = -1;  // likeliest tokens to report beside each chosen one; -1: no logprobs
 };
 
@@ -39,6 +54,7 @@ struct Completion {
   std::vector<TokenId> ids;
   std::vector<SampledToken> tokens;  // one for each id, where logprobs were asked for
   std::string finish_reason;         // "stop" (EOS, stop id, stop text), "length", "cancelled"
+  double beam_score = 0;             // with num_beams: by which answers are ordered
   double mean_logprob = 0;           // where logprobs were asked for, or with best_of
 };
 
@@ -46,9 +62,11 @@ struct Completion {
 struct RequestResult {
   std::vector<Completion> completions;  // n of them; none where it failed
   std::exception_ptr error;             // an Error of this request; the engine has gone on
+  std::vector<float> embedding;  // [H], where that was asked for; there are no completions then
   bool cancelled = false;
   int64_t prompt_tokens = 0;
-  int64_t cached_tokens = 0;  // of the prompt, found in the prefix cache
+  int64_t cached_tokens = 0;                        // of the prompt, found in the prefix cache
+  int64_t drafted_tokens = 0, accepted_tokens = 0;  // guessed ahead, and of these right
   // Since it was submitted, until: it began to run, its first token, its end.
   double queued_seconds = 0, first_token_seconds = 0, total_seconds = 0;
 };

@@ -36,6 +36,9 @@ struct SamplingConfig {
   std::vector<std::string> logit_bias;
   std::vector<std::string> bad_words;
   int64_t seed = 0;
+  int64_t num_beams = 1;
+  double length_penalty = 1.0;
+  std::string early_stopping = "false";
   static auto options() {
     return std::tuple(
         option("max_new_tokens", &SamplingConfig::max_new_tokens, "Tokens to generate at most.",
@@ -70,7 +73,16 @@ struct SamplingConfig {
                "ID=BIAS: BIAS is added to the logit of token ID."),
         option("bad_words", &SamplingConfig::bad_words, "Texts that are never generated."),
         option("seed", &SamplingConfig::seed,
-               "Seed of the random choice; the same seed gives the same answer.", at_least(0)));
+               "Seed of the random choice; the same seed gives the same answer.", at_least(0)),
+        option("num_beams", &SamplingConfig::num_beams,
+               "Beam search over so many beams, with temperature 0; 1: none.", between(1, 64)),
+        option("length_penalty", &SamplingConfig::length_penalty,
+               "Beams: the sum of log-probabilities is divided by length to this power.",
+               between(-100, 100)),
+        option("early_stopping", &SamplingConfig::early_stopping,
+               "Beams: end when num_beams answers have ended (true), when better ones are unlikely "
+               "(false) or impossible (never).",
+               one_of({"false", "true", "never"})));
   }
 };
 
@@ -99,6 +111,13 @@ void process_logits(at::Tensor& logits, const SamplingConfig& config,
 // The next token from processed logits: argmax when greedy (lowest id on ties), else a draw from
 // softmax(logits). kData if the logits are not finite.
 TokenId sample(const at::Tensor& processed_logits, const SamplingConfig& config, Random& random);
+
+// The same where `draft` was guessed: drawn from softmax(draft_logits), or for sure where those are
+// undefined. It stays with probability min(1, p / q); else the draw is from the rest, max(0, p - q),
+// so that over all the token's distribution is p (Leviathan et al. 2023).
+TokenId sample_with_draft(const at::Tensor& processed_logits, TokenId draft,
+                          const at::Tensor& draft_logits, const SamplingConfig& config,
+                          Random& random);
 
 // A token with its log-probability (natural) by the model itself: softmax of the unprocessed logits.
 struct TokenLogprob {

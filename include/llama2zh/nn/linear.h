@@ -50,6 +50,9 @@ class Linear {
   at::Tensor base_product(const at::Tensor& x) const;  // x W^T alone
   int64_t in_features() const { return quantized ? quantized->in : weight.size(1); }
   int64_t out_features() const { return quantized ? quantized->out : weight.size(0); }
+
+ private:
+  at::Tensor own_forward(const at::Tensor& input, bool training) const;
 };
 
 // row_squares() and dora_weight_norm() of a Linear's weight, whichever it has.

@@ -1,0 +1,262 @@
+// A recursive descent over ECMAScript's syntax that builds the automaton as it reads.
+#include "engine/pattern.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/text.h"
+#include "llama2zh/base/utf8.h"
+
+namespace llama2zh {
+namespace {
+
+constexpr int64_t kMostRepetitions = 1000;
+
+CharacterRanges complement(CharacterRanges ranges) {
+  std::sort(ranges.begin(), ranges.end());
+  CharacterRanges out;
+  uint32_t next = 0;
+  for (const auto& [low, high] : ranges) {
+    if (low > next) out.emplace_back(next, low - 1);
+    next = std::max(next, high + 1);
+  }
+  if (next <= kLastCharacter) out.emplace_back(next, kLastCharacter);
+  return out;
+}
+
+class PatternReader {
+ public:
+  PatternReader(JsonGrammar& grammar, const std::string& pattern, const std::string& where)
+      : json_(&grammar), where_(&where), pattern_(pattern), text_(utf8_to_codepoints(pattern)) {}
+
+  Grammar::Part read() {
+    Grammar& g = json_->grammar;
+    const bool from_start = peek('^');
+    if (from_start) ++at_;
+    const bool to_end = text_.size() > at_ && text_.back() == U'$' &&
+                        (text_.size() < 2 || text_[text_.size() - 2] != U'\\');
+    if (to_end) text_.pop_back();
+    if ((from_start || to_end) && has_outer_alternatives())
+      fail("an anchor beside an outer \"|\" is not supported; put the alternatives in a group");
+    const Grammar::Part body = alternatives();
+    if (at_ < text_.size()) fail("there is a \")\" too many");
+    std::vector<Grammar::Part> parts;
+    if (!from_start) parts.push_back(anything());
+    parts.push_back(body);
+    if (!to_end) parts.push_back(anything());
+    return g.in_order(parts);
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& what) const {
+    fail_usage("json_schema", cat(*where_, ": pattern \"", pattern_, "\": ", what));
+  }
+  bool peek(char32_t c) const { return at_ < text_.size() && text_[at_] == c; }
+  char32_t take() {
+    if (at_ == text_.size()) fail("it ends too early");
+    return text_[at_++];
+  }
+  bool has_outer_alternatives() const {
+    int depth = 0;
+    for (size_t i = at_; i < text_.size(); ++i) {
+      if (text_[i] == U'\\') {
+        ++i;
+      } else if (text_[i] == U'(') {
+        ++depth;
+      } else if (text_[i] == U')') {
+        --depth;
+      } else if (text_[i] == U'|' && depth == 0) {
+        return true;
+      }
+    }
+    return false;
+  }
+  Grammar::Part anything() {
+    return json_->repeated(json_->rule(json_->character()), json_->rule(json_->grammar.nothing()),
+                           0, -1);
+  }
+
+  Grammar::Part alternatives() {
+    std::vector<Grammar::Part> parts = {sequence()};
+    while (peek('|')) {
+      ++at_;
+      parts.push_back(sequence());
+    }
+    return json_->grammar.alternatives(parts);
+  }
+
+  Grammar::Part sequence() {
+    std::vector<Grammar::Part> parts;
+    while (at_ < text_.size() && !peek('|') && !peek(')')) {
+      const size_t begin = at_;
+      parts.push_back(atom());
+      int64_t least = 1, most = 1;
+      if (!quantifier(least, most)) continue;
+      // Each repetition is read anew, so that each has states of its own.
+      const size_t end = at_;
+      parts.pop_back();
+      parts.push_back(repetition(begin, least, most));
+      at_ = end;
+    }
+    return json_->grammar.in_order(parts);
+  }
+
+  Grammar::Part repetition(size_t begin, int64_t least, int64_t most) {
+    Grammar& g = json_->grammar;
+    const auto once = [&] {
+      at_ = begin;
+      return atom();
+    };
+    const Grammar::Part all{g.add_state(), g.add_state()};
+    Grammar::State at = all.start;
+    for (int64_t i = 0;; ++i) {
+      if (i >= least) g.add_nothing(at, all.end);
+      if (i == most) return all;
+      const Grammar::Part part = once();
+      if (most < 0 && i >= least) {
+        g.add_nothing(at, part.start);
+        g.add_nothing(part.end, at);
+        return all;
+      }
+      g.add_nothing(at, part.start);
+      at = part.end;
+    }
+  }
+
+  bool quantifier(int64_t& least, int64_t& most) {
+    if (at_ == text_.size()) return false;
+    const char32_t c = text_[at_];
+    if (c == U'?' || c == U'*' || c == U'+') {
+      ++at_;
+      least = c == U'+' ? 1 : 0;
+      most = c == U'?' ? 1 : -1;
+    } else if (c == U'{') {
+      ++at_;
+      least = most = count();
+      if (peek(',')) {
+        ++at_;
+        most = peek('}') ? -1 : count();
+      }
+      if (take() != U'}' || (most >= 0 && most < least)) fail("{m,n} is wrong");
+    } else {
+      return false;
+    }
+    if (peek('?')) ++at_;  // lazy or not, the language is the same
+    return true;
+  }
+  int64_t count() {
+    int64_t value = 0;
+    const size_t begin = at_;
+    while (at_ < text_.size() && text_[at_] >= U'0' && text_[at_] <= U'9') {
+      value = value * 10 + static_cast<int64_t>(text_[at_++] - U'0');
+      if (value > kMostRepetitions) fail(cat("more than ", kMostRepetitions, " repetitions"));
+    }
+    if (at_ == begin) fail("{m,n} is wrong");
+    return value;
+  }
+
+  Grammar::Part atom() {
+    const char32_t c = take();
+    if (c == U'(') return group();
+    if (c == U'[') return json_->character_of(character_class());
+    if (c == U'.') return json_->character_of(complement({{'\n', '\n'}, {'\r', '\r'}}));
+    if (c == U'\\') return json_->character_of(escape());
+    if (c == U'^' || c == U'$') fail("anchors inside it are not supported");
+    if (c == U'?' || c == U'*' || c == U'+' || c == U'{') fail("there is nothing to repeat");
+    const auto point = static_cast<uint32_t>(c);
+    return json_->character_of({{point, point}});
+  }
+
+  Grammar::Part group() {
+    if (peek('?')) {
+      ++at_;
+      if (take() != U':')
+        fail("groups that begin with \"(?\" other than \"(?:\" are not supported");
+    }
+    const Grammar::Part part = alternatives();
+    if (!peek(')')) fail("a \")\" is missing");
+    ++at_;
+    return part;
+  }
+
+  // Behind a backslash.
+  CharacterRanges escape() {
+    const char32_t c = take();
+    const CharacterRanges digit = {{'0', '9'}};
+    const CharacterRanges word = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
+    const CharacterRanges blank = {{'\t', '\r'},     {' ', ' '},       {0xA0, 0xA0},
+                                   {0x2028, 0x2029}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
+    switch (c) {
+      case U'd':
+        return digit;
+      case U'D':
+        return complement(digit);
+      case U'w':
+        return word;
+      case U'W':
+        return complement(word);
+      case U's':
+        return blank;
+      case U'S':
+        return complement(blank);
+      case U'n':
+        return {{'\n', '\n'}};
+      case U't':
+        return {{'\t', '\t'}};
+      case U'r':
+        return {{'\r', '\r'}};
+      default:
+        break;
+    }
+    const bool letter =
+        (c >= U'a' && c <= U'z') || (c >= U'A' && c <= U'Z') || (c >= U'0' && c <= U'9');
+    if (letter) fail(cat("\\", std::string(1, static_cast<char>(c)), " is not supported"));
+    const auto point = static_cast<uint32_t>(c);
+    return {{point, point}};
+  }
+
+  // Behind "[".
+  CharacterRanges character_class() {
+    const bool negated = peek('^');
+    if (negated) ++at_;
+    CharacterRanges ranges;
+    const auto one = [&] {
+      const char32_t c = take();
+      const auto point = static_cast<uint32_t>(c);
+      return c == U'\\' ? escape() : CharacterRanges{{point, point}};
+    };
+    while (!peek(']')) {
+      const CharacterRanges first = one();
+      const bool range = peek('-') && at_ + 1 < text_.size() && text_[at_ + 1] != U']';
+      if (!range) {
+        ranges.insert(ranges.end(), first.begin(), first.end());
+        continue;
+      }
+      ++at_;
+      const CharacterRanges last = one();
+      const bool single = first.size() == 1 && first[0].first == first[0].second &&
+                          last.size() == 1 && last[0].first == last[0].second;
+      if (!single || first[0].first > last[0].first) fail("a range in [] is wrong");
+      ranges.emplace_back(first[0].first, last[0].first);
+    }
+    ++at_;
+    if (ranges.empty()) fail("[] matches nothing");
+    return negated ? complement(ranges) : ranges;
+  }
+
+  JsonGrammar* json_;
+  const std::string* where_;
+  std::string pattern_;
+  std::vector<char32_t> text_;
+  size_t at_ = 0;
+};
+
+}  // namespace
+
+Grammar::Part pattern_content(JsonGrammar& grammar, const std::string& pattern,
+                              const std::string& where) {
+  return PatternReader(grammar, pattern, where).read();
+}
+
+}  // namespace llama2zh
