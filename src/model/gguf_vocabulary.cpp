@@ -155,12 +155,26 @@ ordered_json gguf_tokenizer_config(const GgufVocabulary& vocabulary,
   return config;
 }
 
+namespace {
+
+void check_token_count(const GgufFile& file) {
+  const GgufValue* const tokens = file.metadata().find(kTokensKey);
+  const TensorInfo& embedding = file.require("token_embd.weight");
+  if (tokens == nullptr || embedding.shape.empty()) return;
+  if (static_cast<int64_t>(tokens->size()) == embedding.shape.front()) return;
+  file.metadata().fail(kTokensKey, cat("expected ", embedding.shape.front(),
+                                       " of them, one for each row of token_embd.weight"));
+}
+
+}  // namespace
+
 GgufTokenizer write_gguf_tokenizer(const GgufFile& file, const std::filesystem::path& folder,
                                    std::string& note) {
   const GgufMetadata& data = file.metadata();
   note.clear();
   const std::string kind = data.text(kModelKey, "");
   if (kind.empty() || kind == "none" || kind == "no_vocab") return GgufTokenizer::kNone;
+  check_token_count(file);
   if (kind == "llama") {
     write_sentencepiece(data, folder, note);
     return GgufTokenizer::kSentencepiece;
