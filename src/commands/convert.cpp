@@ -1,4 +1,5 @@
-// llama2zh convert: Hugging Face (safetensors, .bin), Meta consolidated.*.pth and llama2.c .bin in; Hugging Face and Meta out.
+// llama2zh convert: Hugging Face (safetensors, .bin), Meta consolidated.*.pth, .gguf and llama2.c .bin in; Hugging Face, Meta and .gguf
+// out.
 #include <ATen/core/grad_mode.h>
 
 #include <cstdio>
@@ -11,10 +12,12 @@
 #include "commands/verbs.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
+#include "llama2zh/base/log.h"
 #include "llama2zh/base/signals.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/config/command_line.h"
 #include "llama2zh/formats/meta.h"
+#include "llama2zh/model/gguf.h"
 #include "llama2zh/model/load.h"
 
 namespace llama2zh {
@@ -26,6 +29,7 @@ struct ConvertOptions {
   std::string to = "hf";
   std::string tokenizer;
   std::string dtype = "auto";
+  std::string gguf_type = "auto";
   int64_t parts = 1;
   double max_shard_gb = 5;
   bool overwrite = false;
@@ -34,21 +38,27 @@ struct ConvertOptions {
     using T = ConvertOptions;
     return std::tuple(
         option("input", &T::input,
-               "Model: a Hugging Face folder, a Meta folder (params.json, consolidated.*.pth) or a "
-               "llama2.c .bin file."),
-        option("output", &T::output, "Folder to write."),
+               "Model: a Hugging Face folder, a Meta folder (params.json, consolidated.*.pth), a "
+               ".gguf file or a llama2.c .bin file."),
+        option("output", &T::output, "Folder to write; format gguf: the file NAME.gguf."),
         option("to", &T::to,
-               "hf (config.json, safetensors) or meta (params.json, consolidated.*.pth).",
-               one_of({"hf", "meta"})),
+               "hf (config.json, safetensors), meta (params.json, consolidated.*.pth) or gguf "
+               "(one file for llama.cpp).",
+               one_of({"hf", "meta", "gguf"})),
         option("tokenizer", &T::tokenizer,
                "Tokenizer to put beside the weights; empty: the one found in or above the input, "
                "if any."),
-        option("dtype", &T::dtype, "Format hf: type of the weights; auto: as they are.",
+        option("dtype", &T::dtype,
+               "Format hf: type of the weights; auto: as they are, float16 for a quantized .gguf.",
                one_of({"auto", "float32", "bfloat16", "float16"})),
+        option("gguf_type", &T::gguf_type,
+               "Format gguf: type of the matrices; auto: as they are. q8_0 and q4_0 quantize.",
+               one_of({"auto", "f32", "f16", "bf16", "q8_0", "q4_0"})),
         option("parts", &T::parts, "Format meta: number of consolidated files.", between(1, 64)),
         option("max_shard_gb", &T::max_shard_gb, "Largest weights file, in GB of 1e9 bytes.",
                greater_than(0)),
-        option("overwrite", &T::overwrite, "Replace the output folder if it is not empty."),
+        option("overwrite", &T::overwrite,
+               "Replace the output folder if it is not empty, or the output file."),
         option("json", &T::json_output, "Report as one JSON object."));
   }
 };
@@ -68,6 +78,9 @@ at::ScalarType convert_dtype(const ConvertOptions& options, const OpenModel& mod
   if (options.dtype == "float32") return at::kFloat;
   if (options.dtype == "bfloat16") return at::kBFloat16;
   if (options.dtype == "float16") return at::kHalf;
+  if (is_gguf_file(options.input) && has_quantized_tensors(*GgufFile::open(options.input))) {
+    return at::kHalf;
+  }
   return model.source->require("model.embed_tokens.weight").dtype;
 }
 
@@ -96,6 +109,51 @@ void write_as_hf(const fs::path& folder, const OpenModel& model, const Tokenizer
       tokenizer, save);
 }
 
+// A .gguf holds its tokenizer: its files are written into the folder first and loaded from there.
+struct ConvertTokenizer {
+  std::optional<Tokenizer> loaded;
+  bool written = false;
+};
+
+ConvertTokenizer unpack_tokenizer(const ConvertOptions& options, const fs::path& folder) {
+  ConvertTokenizer result;
+  std::string note;
+  const GgufTokenizer kind = write_gguf_tokenizer(*GgufFile::open(options.input), folder, note);
+  if (!note.empty()) log_warning(cat(options.input, ": ", note));
+  result.written = kind != GgufTokenizer::kNone;
+  if (kind == GgufTokenizer::kSentencepiece) result.loaded = Tokenizer::load(folder);
+  return result;
+}
+
+// The file is written as a whole or not at all (GgufWriter).
+void write_as_gguf(const OpenModel& model, const Tokenizer& tokenizer,
+                   const ConvertOptions& options) {
+  const fs::path output = options.output;
+  write_gguf_model(output, StoppableSource(*model.source), model.config, tokenizer,
+                   {.type = options.gguf_type, .name = output.stem().string()});
+}
+
+void check_gguf_output(const ConvertOptions& options) {
+  const fs::path output = options.output;
+  if (output.extension() != ".gguf") {
+    fail_usage("--output", cat(options.output, ": a file name that ends in .gguf was expected"));
+  }
+  refuse_input_as_output("--output", options.output,
+                         {{"--input", options.input}, {"--tokenizer", options.tokenizer}},
+                         Replaces::kFiles);
+  if (fs::is_directory(output)) {
+    fail_usage("--output", cat(options.output, " is a folder, a file was expected"));
+  }
+  if (fs::exists(output) && !options.overwrite) {
+    fail_usage("--output", cat(options.output, " exists"),
+               "name another file, or replace it with --overwrite");
+  }
+  const fs::path folder = output.parent_path();
+  if (!folder.empty() && !fs::is_directory(folder)) {
+    fail_usage("--output", cat(folder.string(), " is no folder"), "make it first");
+  }
+}
+
 void print_conversion(const ordered_json& report, bool json_output) {
   if (json_output) {
     std::puts(report.dump().c_str());
@@ -115,8 +173,44 @@ CommandSpec convert_spec() {
       .examples = {"llama2zh convert --input llama-2-7b-meta --output llama-2-7b --to hf",
                    "llama2zh convert --input chinese-llama2 --output chinese-llama2-meta --to meta",
                    "llama2zh convert --input stories260K.bin --tokenizer tok512.model --output "
-                   "stories --to hf"},
+                   "stories --to hf",
+                   "llama2zh convert --input chinese-llama2 --output chinese-llama2.gguf --to gguf "
+                   "--gguf_type q8_0"},
       .required = {"input", "output"}};
+}
+
+}  // namespace
+
+namespace {
+
+void convert_to_folder(const ConvertOptions& options, const OpenModel& model,
+                       std::optional<Tokenizer> tokenizer, bool& has_tokenizer) {
+  StagedFolder folder =
+      stage_output(options.output, options.overwrite,
+                   {{"--input", options.input}, {"--tokenizer", options.tokenizer}});
+  has_tokenizer = tokenizer.has_value();
+  if (!tokenizer && is_gguf_file(options.input)) {
+    ConvertTokenizer unpacked = unpack_tokenizer(options, folder.path());
+    tokenizer = std::move(unpacked.loaded);
+    has_tokenizer = unpacked.written;
+    if (tokenizer) check_vocabulary(*tokenizer, model.config, options.input);
+  }
+  const Tokenizer* const found = tokenizer ? &*tokenizer : nullptr;
+  (options.to == "meta" ? write_as_meta : write_as_hf)(folder.path(), model, found, options);
+  throw_if_stopped();
+  folder.commit();
+}
+
+void convert_to_file(const ConvertOptions& options, const OpenModel& model,
+                     const Tokenizer* tokenizer) {
+  if (tokenizer == nullptr) {
+    fail_usage(options.input, "no tokenizer was found, and a .gguf is not complete without one",
+               is_gguf_file(options.input) ? "convert it to a folder first (--to hf), or name a "
+                                             "tokenizer with --tokenizer"
+                                           : "name one with --tokenizer");
+  }
+  install_stop_signals();
+  write_as_gguf(model, *tokenizer, options);
 }
 
 }  // namespace
@@ -127,24 +221,25 @@ int run_convert(const std::vector<std::string>& args) {
   if (parse_command_line(convert_spec(), table, args).help) return 0;
 
   at::NoGradGuard no_grad;
+  if (options.to == "gguf") check_gguf_output(options);
   const OpenModel model = open_model(options.input);
   refuse_quantized(model, "it can't be converted");
-  const bool to_meta = options.to == "meta";
-  if (to_meta) check_meta_parts(model.config.to_json(), static_cast<int>(options.parts));
-  const std::optional<Tokenizer> found = convert_tokenizer(options);
-  const Tokenizer* const tokenizer = found ? &*found : nullptr;
-  if (tokenizer != nullptr) check_vocabulary(*tokenizer, model.config, options.input);
-  StagedFolder folder =
-      stage_output(options.output, options.overwrite,
-                   {{"--input", options.input}, {"--tokenizer", options.tokenizer}});
-  (to_meta ? write_as_meta : write_as_hf)(folder.path(), model, tokenizer, options);
-  throw_if_stopped();
-  folder.commit();
+  const bool to_gguf = options.to == "gguf";
+  if (options.to == "meta")
+    check_meta_parts(model.config.to_json(), static_cast<int>(options.parts));
+  std::optional<Tokenizer> found = convert_tokenizer(options);
+  if (found) check_vocabulary(*found, model.config, options.input);
+  bool has_tokenizer = found.has_value();
+  if (to_gguf) {
+    convert_to_file(options, model, found ? &*found : nullptr);
+  } else {
+    convert_to_folder(options, model, std::move(found), has_tokenizer);
+  }
   print_conversion({{"output", options.output},
                     {"format", options.to},
                     {"parameters", model.config.parameter_count()},
                     {"vocab_size", model.config.vocab_size},
-                    {"tokenizer", tokenizer != nullptr}},
+                    {"tokenizer", has_tokenizer}},
                    options.json_output);
   return 0;
 }

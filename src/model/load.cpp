@@ -16,6 +16,7 @@
 #include "llama2zh/base/text.h"
 #include "llama2zh/formats/meta.h"
 #include "llama2zh/formats/peft.h"
+#include "llama2zh/model/gguf.h"
 
 namespace llama2zh {
 namespace {
@@ -108,11 +109,11 @@ void refuse_what_is_no_model(const fs::path& path) {
   }
   if (fs::is_directory(path) && !fs::exists(path / "config.json")) {
     fail_format(path.string(), "the folder has no config.json",
-                "expected a Hugging Face model folder, Meta's folder with params.json, or a "
-                "llama2.c .bin file");
+                "expected a Hugging Face model folder, Meta's folder with params.json, a .gguf "
+                "file or a llama2.c .bin file");
   }
   if (!fs::is_directory(path) && path.extension() != ".bin") {
-    fail_format(path.string(), "a single file must be a llama2.c .bin",
+    fail_format(path.string(), "a single file must be a .gguf or a llama2.c .bin",
                 "give the folder that holds config.json");
   }
 }
@@ -123,6 +124,8 @@ OpenModel open_model(const fs::path& path) {
   OpenModel open;
   if (fs::exists(path) && is_meta_folder(path)) {
     open = open_foreign(open_meta_checkpoint(path), path);
+  } else if (path.extension() == ".gguf" || is_gguf_file(path)) {
+    open = open_foreign(open_gguf_checkpoint(path), path);
   } else {
     refuse_what_is_no_model(path);
     if (fs::is_directory(path)) {
