@@ -36,6 +36,7 @@ struct ChatTemplate::Forms {
   };
   Cut cut = Cut::kTurns;
   Strip strip = Strip::kNone;
+  bool strip_system = false;      // white space around the system text
   bool bos_first = false;         // BOS before all turns, if the tokenizer adds one
   std::vector<Part> system = {};  // empty: the template has no system role
   std::vector<Part> user = {};

@@ -39,7 +39,8 @@ std::string ChatTemplate::render_parts(const Forms& forms, const std::vector<Par
         out += jinja_print(content);
         break;
       case Part::Kind::kSystem:
-        out += "{% if loop.first and system %}" + render_parts(forms, forms.system, "system") +
+        out += "{% if loop.first and system %}" +
+               render_parts(forms, forms.system, forms.strip_system ? "system.strip()" : "system") +
                "{% endif %}";
         break;
       case Part::Kind::kText:

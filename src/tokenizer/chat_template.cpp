@@ -104,6 +104,7 @@ class DialogueWriter {
 
   void user(std::string_view content, std::string_view system) {
     begin_turn();
+    if (forms_.strip_system) system = strip_python(system, true);
     const bool has_system = !system.empty();
     if (forms_.strip != Forms::Strip::kNone) {
       content = strip_python(content, !(has_system && forms_.strip == Forms::Strip::kTurn));

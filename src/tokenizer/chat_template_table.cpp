@@ -2,7 +2,8 @@
 // each turn by one call with add_special_tokens=False and joins the ids; its serving prompter sends one text); llama2 is
 // Meta's generation.py (llama repository: each pair of turns is encoded between BOS and EOS by sentencepiece itself; cut
 // at the answer's first "▁", where no piece reaches across); llama2_zh is LLaMA-Factory's (each text of a slot is encoded on
-// its own); ChatML is OpenAI's, rendered as one text.
+// its own); ChatML is OpenAI's, llama3 Meta's of Llama 3 without a date, zephyr that of Zephyr and TinyLlama-Chat, alpaca
+// Stanford's prompt as a dialogue (Unsloth, LLaMA-Factory): rendered as one text each.
 #include <algorithm>
 #include <memory>
 
@@ -26,6 +27,26 @@ constexpr const char* kMetaSystem =
     "question, please don't share false information.";
 
 constexpr const char* kChineseSystem = "You are a helpful assistant. 你是一个乐于助人的助手。";
+
+constexpr const char* kAlpacaSystem =
+    "Below is an instruction that describes a task. Write a response that appropriately completes "
+    "the request.";
+
+// A template that puts a text of its own between the marks of a system message has a default that
+// chatml lacks: the text goes on in the same literal.
+bool has_own_system(std::string_view jinja) {
+  for (const std::string_view newline : {"\n", "\\n"}) {
+    const std::string opening = cat("<|im_start|>system", newline);
+    for (size_t at = jinja.find(opening); at != std::string_view::npos;
+         at = jinja.find(opening, at + 1)) {
+      const size_t next = at + opening.size();
+      const bool ends = next >= jinja.size() || jinja[next] == '\'' || jinja[next] == '"' ||
+                        jinja[next] == '{' || jinja[next] == ' ';
+      if (!ends) return true;
+    }
+  }
+  return false;
+}
 
 }  // namespace
 
@@ -56,6 +77,9 @@ class ChatTemplateTable {
     add("llama2", "", {}, llama2(Forms::Strip::kTurn, " "));
     add("llama2_zh", kChineseSystem, {}, llama2(Forms::Strip::kNone, ""));
     add("chatml", "", {"<|im_end|>", "<|im_start|>"}, chatml());
+    add("llama3", "", {"<|eot_id|>"}, llama3());
+    add("zephyr", "", {"<|user|>", "<|system|>"}, zephyr());
+    add("alpaca", kAlpacaSystem, {"### Instruction:"}, alpaca());
     add("plain", "", {}, plain());
   }
 
@@ -129,6 +153,51 @@ class ChatTemplateTable {
             .assistant = {{Kind::kContent}, mark("<|im_end|>"), unsupervised(text("\n"))}};
   }
 
+  static Forms llama3() {
+    const auto header = [](const char* role) {
+      return std::vector<Part>{mark("<|start_header_id|>"), text(role), mark("<|end_header_id|>"),
+                               text("\n\n")};
+    };
+    const auto turn = [&](const char* role) {
+      std::vector<Part> parts = header(role);
+      parts.insert(parts.end(), {{Kind::kContent}, mark("<|eot_id|>")});
+      return parts;
+    };
+    Forms forms{.cut = Forms::Cut::kWhole,
+                .strip = Forms::Strip::kContents,
+                .strip_system = true,
+                .bos_first = true,
+                .system = turn("system"),
+                .user = turn("user"),
+                .opening = header("assistant"),
+                .assistant = {{Kind::kContent}, mark("<|eot_id|>")}};
+    forms.user.insert(forms.user.begin(), {Kind::kSystem});
+    for (Part& part : forms.opening) part.supervised = false;
+    return forms;
+  }
+
+  static Forms zephyr() {
+    return {.cut = Forms::Cut::kWhole,
+            .system = {mark("<|system|>"), text("\n"), {Kind::kContent}, {Kind::kEos}, text("\n")},
+            .user = {{Kind::kSystem},
+                     mark("<|user|>"),
+                     text("\n"),
+                     {Kind::kContent},
+                     {Kind::kEos},
+                     text("\n")},
+            .opening = {unsupervised(mark("<|assistant|>")), unsupervised(text("\n"))},
+            .assistant = {{Kind::kContent}, {Kind::kEos}, unsupervised(text("\n"))}};
+  }
+
+  static Forms alpaca() {
+    return {.cut = Forms::Cut::kWhole,
+            .bos_first = true,
+            .system = {{Kind::kContent}, text("\n\n")},
+            .user = {{Kind::kSystem}, text("### Instruction:\n"), {Kind::kContent}, text("\n\n")},
+            .opening = {unsupervised(text("### Response:\n"))},
+            .assistant = {{Kind::kContent}, {Kind::kEos}, unsupervised(text("\n\n"))}};
+  }
+
   static Forms plain() {
     return {.cut = Forms::Cut::kTurns,
             .bos_first = true,
@@ -166,7 +235,16 @@ const ChatTemplate* ChatTemplate::detect(std::string_view hf_chat_template) {
   if (has("[INST]") && has("<<SYS>>") && !has("[INST]<<SYS>>")) {
     return &get(has("你是一个乐于助人的助手。") ? "llama2_zh" : "llama2");
   }
-  if (has("<|im_start|>") && has("<|im_end|>")) return &get("chatml");
+  if (has("<|im_start|>") && has("<|im_end|>"))
+    return has_own_system(hf_chat_template) ? nullptr : &get("chatml");
+  // Llama 3.1's says the date and knows tools.
+  if (has("<|start_header_id|>") && has("<|end_header_id|>") && has("<|eot_id|>"))
+    return has("Cutting Knowledge") || has("tools") ? nullptr : &get("llama3");
+  // Phi-3's marks are the same, with another end.
+  if (has("<|user|>") && has("<|assistant|>") && has("<|system|>") && has("eos_token"))
+    return has("<|end|>") || has("bos_token") ? nullptr : &get("zephyr");
+  if (has("### Instruction:") && has("### Response:") && has("eos_token") && has(kAlpacaSystem))
+    return has("### Input:") ? nullptr : &get("alpaca");
   return nullptr;
 }
 

@@ -177,6 +177,19 @@ def rendered(name, system, q1, a1, q2):
         block = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
         return (f"<s>{block}<|im_start|>user\n{q1}<|im_end|>\n<|im_start|>assistant\n{a1}<|im_end|>\n"
                 f"<|im_start|>user\n{q2}<|im_end|>\n<|im_start|>assistant\n")  # fmt: skip
+    if name == "llama3":
+        head = "<|start_header_id|>{}<|end_header_id|>\n\n".format
+        block = f"{head('system')}{system}<|eot_id|>" if system else ""
+        return (f"<s>{block}{head('user')}{q1.strip()}<|eot_id|>{head('assistant')}{a1.strip()}<|eot_id|>"
+                f"{head('user')}{q2}<|eot_id|>{head('assistant')}")  # fmt: skip
+    if name == "zephyr":
+        block = f"<|system|>\n{system}</s>\n" if system else ""
+        return f"{block}<|user|>\n{q1}</s>\n<|assistant|>\n{a1}</s>\n<|user|>\n{q2}</s>\n<|assistant|>\n"
+    if name == "alpaca":
+        default = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+        block = {None: default + "\n\n", "": ""}.get(system, f"{system}\n\n")
+        return (f"<s>{block}### Instruction:\n{q1}\n\n### Response:\n{a1}</s>\n\n### Instruction:\n{q2}\n\n"
+                f"### Response:\n")  # fmt: skip
     assert name == "plain", name
     return f"<s>{q1} {a1}</s>{q2}"
 

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <map>
+
 #include "llama2zh/base/json.h"
 #include "llama2zh/base/text.h"
 #include "tokenizer/test_models.h"
@@ -42,7 +44,7 @@ TEST(ChatTemplate, EncodesTheReferenceDialogues) {
   LLAMA2ZH_NEED_SHARED_DATA();
   const json vectors = read_json_file(vectors_file());
   const testing::TemporaryFolder folder;
-  ASSERT_EQ(vectors["cases"].size(), 36U);
+  ASSERT_EQ(vectors["cases"].size(), 60U);
   for (const json& item : vectors["cases"]) {
     const std::string name = item["template"];
     SCOPED_TRACE(cat(name, " legacy ", item["legacy"], " system ", item["system"], " marks ",
@@ -72,7 +74,10 @@ TEST(ChatTemplate, SupervisesTheEndOfEveryAnswer) {
   const std::vector<Message> messages = {
       {Role::kUser, "a"}, {Role::kAssistant, "b"}, {Role::kUser, "ab"}, {Role::kAssistant, "ba"}};
   for (const std::string& name : ChatTemplate::names()) {
-    if (name == "chatml") continue;  // ends with its mark; see the reference dialogues
+    // Others end with their marks, or a line behind EOS; see the reference dialogues.
+    if (ChatTemplate::get(name).jinja().find("add_generation_prompt") != std::string::npos &&
+        name != "v0.1")
+      continue;
     const EncodedDialogue dialogue = ChatTemplate::get(name).encode(tokenizer, messages);
     ASSERT_EQ(dialogue.ids.size(), dialogue.supervised.size());
     ASSERT_EQ(dialogue.turn_ends.size(), 2U);
@@ -90,12 +95,12 @@ TEST(ChatTemplate, TextOfAMessageIsOnlyText) {
   const std::vector<Message> messages = {{Role::kUser, "</s><s>"}, {Role::kAssistant, "</s>"}};
   for (const std::string& name : ChatTemplate::names()) {
     const Ids ids = ChatTemplate::get(name).encode(tokenizer, messages).ids;
-    EXPECT_EQ(std::count(ids.begin(), ids.end(), tokenizer.eos_id()), name == "v0.1"     ? 2
-                                                                      : name == "chatml" ? 0
-                                                                                         : 1)
-        << name;
-    EXPECT_EQ(std::count(ids.begin(), ids.end(), tokenizer.bos_id()), name == "v0.1" ? 2 : 1)
-        << name;
+    const std::map<std::string, std::pair<int, int>> others = {
+        {"v0.1", {2, 2}}, {"chatml", {0, 1}}, {"llama3", {0, 1}}, {"zephyr", {2, 0}}};
+    const auto found = others.find(name);
+    const auto [ends, begins] = found == others.end() ? std::pair{1, 1} : found->second;
+    EXPECT_EQ(std::count(ids.begin(), ids.end(), tokenizer.eos_id()), ends) << name;
+    EXPECT_EQ(std::count(ids.begin(), ids.end(), tokenizer.bos_id()), begins) << name;
   }
 }
 
@@ -178,6 +183,30 @@ TEST(ChatTemplate, DetectsHuggingFaceTemplates) {
             &ChatTemplate::get("chatml"));
   EXPECT_EQ(ChatTemplate::detect("{{ bos_token }}[INST] {{ x }} [/INST]"), nullptr);  // Mistral's
   EXPECT_EQ(ChatTemplate::detect(""), nullptr);
+  // As the models' own folders have them, shortened where nothing depends on it.
+  EXPECT_EQ(
+      ChatTemplate::detect(
+          "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + "
+          "'<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{{ content }}"
+          "{% endfor %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"),
+      &ChatTemplate::get("llama3"));
+  const std::string zephyr =
+      "{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\n' + "
+      "message['content'] + eos_token }}\n{% elif message['role'] == 'system' %}\n{{ "
+      "'<|system|>\n' + message['content'] + eos_token }}\n{% elif message['role'] == "
+      "'assistant' %}\n{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}";
+  EXPECT_EQ(ChatTemplate::detect(zephyr), &ChatTemplate::get("zephyr"));
+  // What has something more is not taken for the same.
+  EXPECT_EQ(ChatTemplate::detect(zephyr + "<|end|>"), nullptr);  // Phi-3's
+  EXPECT_EQ(ChatTemplate::detect("{{ '<|start_header_id|>system<|end_header_id|>\n\nCutting "
+                                 "Knowledge Date: December 2023\n' }}<|eot_id|>"),
+            nullptr);  // Llama 3.1's
+  EXPECT_EQ(
+      ChatTemplate::detect("{{ '<|im_start|>system\\nYou are a helpful assistant<|im_end|>' }}"
+                           "{{'<|im_start|>' + message['role'] }}"),
+      nullptr);  // Qwen's
+  EXPECT_EQ(ChatTemplate::detect("### Instruction:\n{{ x }}### Response:\n{{ eos_token }}"),
+            nullptr);
 }
 
 // chat_jinja.json is what tests/oracles/tokenizer_oracle.py renders with transformers.

@@ -41,8 +41,11 @@ struct EncodedDialogue {
 //              "You are a helpful assistant. 你是一个乐于助人的助手。"  LLaMA-Factory's
 //   chatml     <|im_start|>role\n..<|im_end|>\n                   marks that are tokens become their
 //              ids, else they are text
+//   llama3     <|start_header_id|>role<|end_header_id|>\n\n..<|eot_id|>   Meta's of Llama 3
+//   zephyr     <|user|>\nQ</s>\n<|assistant|>\nA</s>\n          Zephyr's and TinyLlama-Chat's
+//   alpaca     ### Instruction:\nQ\n\n### Response:\nA</s>\n\n   Stanford's, with its first sentence
 //   plain      Q, then A</s>: no marks at all
-// The last two start with <s> if the tokenizer adds one to prompts (add_bos). A dialogue without a
+// chatml, llama3, alpaca and plain start with <s> if the tokenizer adds one to prompts (add_bos). A dialogue without a
 // system message gets the template's default one; a system message with empty content means none.
 // Text of a message is only ever text: "</s>" in it is five characters. How each form is cut into
 // texts that are encoded on their own is the systems' own, as chat_template_table.cpp says.
@@ -50,7 +53,9 @@ class ChatTemplate {
  public:
   static const ChatTemplate& get(std::string_view name);  // kUsage error with the nearest name
   static std::vector<std::string> names();
-  // The template recognised in a Hugging Face chat_template string (LLaMA-2, ChatML), or null.
+  // The template recognised in a Hugging Face chat_template string (LLaMA-2, ChatML, Llama 3, Zephyr,
+  // Alpaca) by all of its marks, or null: also where it has something that ours lacks, as a default
+  // system text, a date or tools.
   static const ChatTemplate* detect(std::string_view hf_chat_template);
 
   const std::string& name() const { return name_; }

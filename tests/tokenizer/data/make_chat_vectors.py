@@ -22,6 +22,7 @@ META = (
     "If a question does not make any sense, or is not factually coherent, explain why instead of answering something "
     "not correct. If you don't know the answer to a question, please don't share false information."
 )
+ALPACA = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 ZH = "You are a helpful assistant. 你是一个乐于助人的助手。"
 
 
@@ -142,10 +143,53 @@ def plain(e, messages):
         yield ids, [int(role != "user")] * len(ids)
 
 
+def llama3_parts(messages):
+    system, turns = split_dialogue(messages, "")
+    head = "<|start_header_id|>{}<|end_header_id|>\n\n".format
+    for i, (role, value) in enumerate(turns):
+        prefix = f"{head('system')}{system.strip()}<|eot_id|>" if i == 0 and system else ""
+        if role == "user":
+            yield [(f"{prefix}{head('user')}{value.strip()}<|eot_id|>", 0)]
+        else:
+            yield [(head("assistant"), 0), (f"{value.strip()}<|eot_id|>", 1)]
+
+
+def zephyr_parts(messages):
+    system, turns = split_dialogue(messages, "")
+    for i, (role, value) in enumerate(turns):
+        prefix = f"<|system|>\n{system}</s>\n" if i == 0 and system else ""
+        yield [(f"{prefix}<|user|>\n{value}</s>\n", 0)] if role == "user" else [("<|assistant|>\n", 0), (f"{value}</s>", 1), ("\n", 0)]
+
+
+def alpaca_parts(messages):
+    system, turns = split_dialogue(messages, ALPACA)
+    for i, (role, value) in enumerate(turns):
+        prefix = f"{system}\n\n" if i == 0 and system else ""
+        if role == "user":
+            yield [(f"{prefix}### Instruction:\n{value}\n\n", 0)]
+        else:
+            yield [("### Response:\n", 0), (f"{value}</s>", 1), ("\n\n", 0)]
+
+
+# Rendered as one text: parts, and whether BOS comes first.
+RENDERED = {"llama3": (llama3_parts, True), "zephyr": (zephyr_parts, False), "alpaca": (alpaca_parts, True)}
+
+
+def one_text(name):
+    make, bos = RENDERED[name]
+
+    def turns(e, messages):
+        for i, (ids, mask) in enumerate(whole(e, make(messages))):
+            first = [BOS] if bos and i == 0 else []
+            yield first + ids, [0] * len(first) + mask
+
+    return turns
+
+
 OPENINGS = {"v0.1": "<s>\nassistant:\n", "chatml": "<|im_start|>assistant\n"}
 TEMPLATES = {
     "v0.1": original_v01, "v0.2": original_v02, "vllm": vllm, "llama2": llama2, "llama2_zh": llama2_zh,
-    "chatml": chatml, "plain": plain,
+    "chatml": chatml, "plain": plain, **{name: one_text(name) for name in RENDERED},
 }  # fmt: skip
 DIALOGUE = [
     ("user", "　你好，请介绍一下北京。\n"),
@@ -153,11 +197,21 @@ DIALOGUE = [
     ("user", "How old is it?"),
     ("assistant", "About 3,000 years."),
 ]
+MARKS = {
+    "chatml": {"<|im_start|>": 32000, "<|im_end|>": 32001},
+    "llama3": {"<|start_header_id|>": 32000, "<|end_header_id|>": 32001, "<|eot_id|>": 32002},
+    "zephyr": {"<|system|>": 32000, "<|user|>": 32001, "<|assistant|>": 32002},
+}
 SYSTEMS = [None, "你是一名导游。", ""]
 
 
 def prompt_ids(e, name, messages, turns):
     """Everything before the last answer, and what opens it."""
+    if name in RENDERED:
+        make, bos = RENDERED[name]
+        parts = [part for turn in make(messages) for part in turn]
+        answer = max(i for i, (_, supervised) in enumerate(parts) if supervised)
+        return ([BOS] if bos else []) + e.hf("".join(text for text, _ in parts[:answer]))
     ids = [i for turn, _ in turns[:-1] for i in turn]
     if name not in OPENINGS:
         return ids
@@ -169,10 +223,12 @@ def prompt_ids(e, name, messages, turns):
 
 def main():
     cases = []
-    for marks in ({}, {"<|im_start|>": 32000, "<|im_end|>": 32001}):
+    for marks in ({}, *MARKS.values()):
         for name, function in TEMPLATES.items():
-            if marks and name != "chatml":
+            if marks and MARKS.get(name) != marks:
                 continue
+            if not marks and name == "llama3":
+                continue  # marks that are text run into each other between turns, where training cuts
             for legacy in (True, False):
                 for system in SYSTEMS:
                     if system is not None and name in ("v0.1", "vllm", "plain"):
