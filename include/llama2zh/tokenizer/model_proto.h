@@ -48,7 +48,8 @@ class ModelProto {
   static ModelProto parse(std::string_view bytes, std::string_view where);
   static ModelProto read(const std::filesystem::path& path);
   // A model of those pieces whose text is not normalized, as LLaMA's are; checked as parse() does.
-  static ModelProto make(const std::vector<SentencePiece>& pieces, const ModelSpecs& specs, std::string_view where);
+  static ModelProto make(const std::vector<SentencePiece>& pieces, const ModelSpecs& specs,
+                         std::string_view where);
 
   const std::vector<SentencePiece>& pieces() const { return pieces_; }
   const ModelSpecs& specs() const { return specs_; }
