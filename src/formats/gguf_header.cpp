@@ -4,12 +4,10 @@
 //   tensor: name, u32 dims, u64 dims[] (the contiguous one first), u32 type, u64 offset in the data
 // Offsets and the start of the data are multiples of general.alignment.
 #include <algorithm>
-#include <bit>
-#include <cstring>
 #include <limits>
-#include <unordered_set>
 
 #include "formats/dtype.h"
+#include "formats/gguf_cursor.h"
 #include "formats/gguf_types.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
@@ -18,170 +16,8 @@
 namespace llama2zh {
 namespace {
 
-static_assert(std::endian::native == std::endian::little);
-
-constexpr const char* kFetchAgain = "copy or download the file again";
 constexpr uint64_t kLeastKeyBytes = 8 + 1 + 4 + 1;         // a key of one byte, a kind, a byte
 constexpr uint64_t kLeastTensorBytes = 8 + 1 + 4 + 4 + 8;  // a name of one byte, no dimensions
-
-// Reads on through the bytes; every step says what it was after.
-class GgufCursor {
- public:
-  GgufCursor(std::string_view bytes, const std::string& where) : bytes_(bytes), where_(where) {}
-
-  uint64_t position() const { return position_; }
-  uint64_t left() const { return bytes_.size() - position_; }
-
-  std::string_view take(uint64_t size, std::string_view what) {
-    if (size > left()) {
-      fail_format(where_,
-                  cat("the file is truncated or damaged: ", what, " at byte ", position_, " takes ",
-                      size, " bytes, the file has ", left(), " left"),
-                  kFetchAgain);
-    }
-    const auto part = bytes_.substr(position_, size);
-    position_ += size;
-    return part;
-  }
-
-  template <typename T>
-  T number(std::string_view what) {
-    T value;
-    std::memcpy(&value, take(sizeof(T), what).data(), sizeof(T));
-    return value;
-  }
-
-  std::string string(std::string_view what) {
-    const auto length = number<uint64_t>(what);
-    return std::string(take(length, what));
-  }
-
-  // A number of things of at least `least` bytes each.
-  uint64_t count(uint64_t value, uint64_t least, std::string_view what) const {
-    if (value > left() / least) {
-      fail_format(
-          where_,
-          cat("the file is truncated or damaged: ", value, " ", what, " are claimed at byte ",
-              position_, ", more than the rest of the file (", left(), " bytes) can hold"),
-          kFetchAgain);
-    }
-    return value;
-  }
-
- private:
-  std::string_view bytes_;
-  const std::string& where_;
-  uint64_t position_ = 0;
-};
-
-template <typename Stored, typename Held>
-std::vector<Held> read_numbers(GgufCursor& cursor, uint64_t count, std::string_view what) {
-  const auto bytes = cursor.take(count * sizeof(Stored), what);
-  std::vector<Held> values(count);
-  for (uint64_t i = 0; i < count; ++i) {
-    Stored value;
-    std::memcpy(&value, bytes.data() + i * sizeof(Stored), sizeof(Stored));
-    values[i] = static_cast<Held>(value);
-  }
-  return values;
-}
-
-std::vector<std::string> read_strings(GgufCursor& cursor, uint64_t count, std::string_view what) {
-  std::vector<std::string> values;
-  values.reserve(count);
-  for (uint64_t i = 0; i < count; ++i) values.push_back(cursor.string(what));
-  return values;
-}
-
-std::vector<uint64_t> read_bools(GgufCursor& cursor, uint64_t count, const std::string& what,
-                                 const std::string& where) {
-  auto values = read_numbers<uint8_t, uint64_t>(cursor, count, what);
-  for (const uint64_t value : values) {
-    if (value > 1)
-      fail_format(where, cat(what, " is ", value, ", a boolean is 0 or 1"), kFetchAgain);
-  }
-  return values;
-}
-
-// The elements must be known to fit into the file.
-void read_elements(GgufCursor& cursor, uint64_t count, const std::string& what,
-                   const std::string& where, GgufValue& value) {
-  switch (value.kind) {
-    case GgufKind::kUint8:
-      value.elements = read_numbers<uint8_t, uint64_t>(cursor, count, what);
-      break;
-    case GgufKind::kInt8:
-      value.elements = read_numbers<int8_t, int64_t>(cursor, count, what);
-      break;
-    case GgufKind::kUint16:
-      value.elements = read_numbers<uint16_t, uint64_t>(cursor, count, what);
-      break;
-    case GgufKind::kInt16:
-      value.elements = read_numbers<int16_t, int64_t>(cursor, count, what);
-      break;
-    case GgufKind::kUint32:
-      value.elements = read_numbers<uint32_t, uint64_t>(cursor, count, what);
-      break;
-    case GgufKind::kInt32:
-      value.elements = read_numbers<int32_t, int64_t>(cursor, count, what);
-      break;
-    case GgufKind::kFloat32:
-      value.elements = read_numbers<float, double>(cursor, count, what);
-      break;
-    case GgufKind::kBool:
-      value.elements = read_bools(cursor, count, what, where);
-      break;
-    case GgufKind::kUint64:
-      value.elements = read_numbers<uint64_t, uint64_t>(cursor, count, what);
-      break;
-    case GgufKind::kInt64:
-      value.elements = read_numbers<int64_t, int64_t>(cursor, count, what);
-      break;
-    case GgufKind::kFloat64:
-      value.elements = read_numbers<double, double>(cursor, count, what);
-      break;
-    case GgufKind::kString:
-      value.elements = read_strings(cursor, count, what);
-      break;
-    case GgufKind::kArray:
-      break;
-  }
-}
-
-GgufValue read_value(GgufCursor& cursor, const std::string& key, const std::string& where) {
-  const std::string what = "the value of key " + utf8_sanitize(key);
-  GgufValue value;
-  auto kind = cursor.number<uint32_t>(what);
-  value.is_array = kind == static_cast<uint32_t>(GgufKind::kArray);
-  if (value.is_array) kind = cursor.number<uint32_t>(what);
-  const auto size = gguf_kind_bytes(kind);
-  if (!size) {
-    fail_format(where, cat(what, value.is_array ? " has elements" : " is", " of kind ", kind,
-                           ", expected 0 to 8 or 10 to 12",
-                           value.is_array ? " (arrays of arrays are not read)" : " or 9 (array)"));
-  }
-  value.kind = static_cast<GgufKind>(kind);
-  const uint64_t count =
-      value.is_array ? cursor.count(cursor.number<uint64_t>(what), *size, "elements of " + what)
-                     : 1;
-  read_elements(cursor, count, what, where, value);
-  return value;
-}
-
-void read_metadata(GgufCursor& cursor, uint64_t count, const std::string& where,
-                   GgufMetadata& metadata) {
-  std::unordered_set<std::string> seen;
-  for (uint64_t i = 0; i < count; ++i) {
-    const std::string key = cursor.string(cat("metadata key ", i));
-    if (key.empty() || key.size() > kGgufMaxKey || !is_utf8(key)) {
-      fail_format(where, cat("metadata key ", i, " is empty, longer than ", kGgufMaxKey,
-                             " bytes or not UTF-8"));
-    }
-    if (!seen.insert(key).second)
-      fail_format(where, cat("metadata key ", key, " stands there twice"));
-    metadata.append(key, read_value(cursor, key, where));
-  }
-}
 
 const GgmlTypeTraits& known_type(uint32_t type, const std::string& at) {
   if (const GgmlTypeTraits* traits = ggml_traits(type)) return *traits;
@@ -242,7 +78,7 @@ void place_tensors(std::vector<GgufTensor>& tensors, uint64_t start, uint64_t al
       fail_format(at,
                   cat("the file is truncated or damaged: its ", tensor.bytes, " bytes at ",
                       tensor.offset, " end beyond the file's data, which has ", data, " bytes"),
-                  kFetchAgain);
+                  kGgufFetchAgain);
     }
     if (tensor.bytes > 0 && tensor.offset < end) {
       fail_format(at, cat("its bytes start at ", tensor.offset,
@@ -291,8 +127,8 @@ GgufHeader parse_gguf_header(std::string_view bytes, const std::string& where) {
   const auto tensors = cursor.number<uint64_t>("the number of tensors");
   const auto keys = cursor.number<uint64_t>("the number of metadata keys");
   cursor.count(tensors, kLeastTensorBytes, "tensors");
-  read_metadata(cursor, cursor.count(keys, kLeastKeyBytes, "metadata keys"), where,
-                header.metadata);
+  read_gguf_metadata(cursor, cursor.count(keys, kLeastKeyBytes, "metadata keys"), where,
+                     header.metadata);
   cursor.count(tensors, kLeastTensorBytes, "tensors");
   header.tensors.reserve(tensors);
   for (uint64_t i = 0; i < tensors; ++i) header.tensors.push_back(read_tensor(cursor, i, where));

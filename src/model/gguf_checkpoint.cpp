@@ -78,7 +78,7 @@ RopeConfig read_gguf_rope(const GgufFile& file, int64_t head_dim, int64_t positi
                   "supported"));
   }
   const double theta = shortest(data.number("llama.rope.freq_base", 10000));
-  const RopeConfig keys = read_scaling_keys(data, theta, positions);
+  RopeConfig keys = read_scaling_keys(data, theta, positions);
   if (file.find(kRopeFreqsName) == nullptr) return keys;
   const std::string where = cat(file.describe(), ": tensor ", kRopeFreqsName);
   const at::Tensor tensor = file.load(kRopeFreqsName).to(at::kFloat).contiguous();
@@ -165,7 +165,7 @@ class GgufCheckpoint final : public ForeignCheckpoint {
   const ordered_json& config() const override { return config_; }
 
   at::Tensor load(std::string_view name) const override {
-    const at::Tensor stored = file_->load(stored_names_.find(require(name).name)->second);
+    at::Tensor stored = file_->load(stored_names_.find(require(name).name)->second);
     const RotaryRows rows = rotary_rows_of(name);
     if (rows == RotaryRows::kNo) return stored;
     const char* const key =

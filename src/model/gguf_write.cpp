@@ -100,7 +100,7 @@ GgufMetadata export_metadata(const std::string& where, const LlamaConfig& config
 
 at::Tensor in_gguf_order(const TensorSource& source, const std::string& name,
                          const LlamaConfig& config) {
-  const at::Tensor weight = source.load(name);
+  at::Tensor weight = source.load(name);
   const RotaryRows rows = rotary_rows_of(name);
   if (rows == RotaryRows::kNo) return weight;
   return permute_hf_to_meta(

@@ -82,7 +82,8 @@ TEST_F(GgufHostile, CountsBeyondTheFile) {
   refuse(GgufBytes().head(0, 1).string("k").u32(8).u64(kHuge - 3).raw("abc"), "the value of key k");
   for (const uint32_t kind : {0, 3, 5, 6, 7, 8, 10, 12}) {
     for (const uint64_t count : {uint64_t{9}, uint64_t{1} << 40, (uint64_t{1} << 61) + 1, kHuge}) {
-      refuse(GgufBytes().head(0, 1).string("k").u32(9).u32(kind).u64(count).u64(0), "key k");
+      refuse(GgufBytes().head(0, 1).string("k").u32(9).u32(kind).u64(count).u64(0), "key k",
+             "are claimed");
     }
   }
 }
