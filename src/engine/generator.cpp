@@ -40,7 +40,7 @@ GenerationResult result_of(Listener& listener) {
   if (listener.result.error) std::rethrow_exception(listener.result.error);
   const Completion& completion = listener.result.completions.front();
   GenerationResult out;
-  out.text = listener.refused ? std::move(listener.released) : completion.text;
+  out.text = listener.refused ? listener.released : completion.text;
   out.ids = completion.ids;
   out.prompt_tokens = listener.result.prompt_tokens;
   out.drafted_tokens = listener.result.drafted_tokens;

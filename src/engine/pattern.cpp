@@ -183,10 +183,10 @@ class PatternReader {
   // Behind a backslash.
   CharacterRanges escape() {
     const char32_t c = take();
-    const CharacterRanges digit = {{'0', '9'}};
-    const CharacterRanges word = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
-    const CharacterRanges blank = {{'\t', '\r'},     {' ', ' '},       {0xA0, 0xA0},
-                                   {0x2028, 0x2029}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
+    CharacterRanges digit = {{'0', '9'}};
+    CharacterRanges word = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
+    CharacterRanges blank = {{'\t', '\r'},     {' ', ' '},       {0xA0, 0xA0},
+                             {0x2028, 0x2029}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
     switch (c) {
       case U'd':
         return digit;

@@ -93,7 +93,7 @@ at::Tensor Linear::own_forward(const at::Tensor& input, bool training) const {
     return lora_product(input.reshape({-1, input.size(-1)}), *this, training ? lora->dropout : 0)
         .view(shape);
   }
-  const at::Tensor base = base_product(input);
+  at::Tensor base = base_product(input);
   if (!lora) return base;
   const bool drops = training && lora->dropout > 0;
   const at::Tensor branch = drops ? at::dropout(input, lora->dropout, /*train=*/true) : input;

@@ -149,6 +149,14 @@ std::optional<fs::path> checkpoint_to_resume(const RunConfig& config) {
   if (!config.resume) return std::nullopt;
   const auto newest = newest_valid_checkpoint(config.output_dir);
   if (newest) return newest->path;
+  for (const char* result :
+       {"adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json"}) {
+    if (!fs::exists(fs::path(config.output_dir) / result)) continue;
+    fail_usage(
+        config.output_dir,
+        cat("the run in it has ended (", result, " is there) and left no checkpoint to go on from"),
+        "pass --overwrite to train anew, or name another output_dir");
+  }
   log_warning(cat(config.output_dir, " has no checkpoint yet: starting from the beginning"));
   return std::nullopt;
 }
