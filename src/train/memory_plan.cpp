@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "llama2zh/model/load.h"
 #include "train/parameter_plan.h"
 
 namespace llama2zh {
@@ -57,6 +58,18 @@ TrainedParts trained_parts(const std::vector<PlannedParameter>& parameters,
     if (head) parts.head = parameter.elements;
   }
   return parts;
+}
+
+// Bytes of the model's weights in the arithmetic's type; quantized ones as they are stored, but a GPU
+// holds them dequantized.
+int64_t weight_bytes(const LlamaConfig& model, const MemorySetting& setting) {
+  if (!model.quantization || setting.gpu) return model.parameter_count() * setting.bytes_per_number;
+  int64_t bytes = 0;
+  for (const TensorInfo& info : expected_tensors(model, at::kFloat)) {
+    const bool plain = info.name.ends_with(".weight");
+    bytes += plain ? info.numel() * setting.bytes_per_number : static_cast<int64_t>(info.bytes());
+  }
+  return bytes;
 }
 
 // Which of these projections train or have an adapter.
@@ -136,7 +149,7 @@ MemoryEstimate estimate_memory(const LlamaConfig& model, const RunConfig& run,
   const int64_t gradients_in_head = accumulates || in_shards ? gradients : 0;
   const bool head_is_peak = in_head + gradients_in_head > 4 * passing + gradients;
   MemoryEstimate estimate;
-  estimate.frozen = static_cast<uint64_t>((model.parameter_count() - parts.replaced) * b);
+  estimate.frozen = static_cast<uint64_t>(weight_bytes(model, setting) - parts.replaced * b);
   estimate.trained =
       static_cast<uint64_t>(4 * parts.total + (head_is_peak ? gradients_in_head : gradients));
   if (sharding.offload_optimizer) {  // masters and gradients of the shard go there too

@@ -26,8 +26,10 @@ int64_t full_elements(const TensorInfo& info, const std::string& module, int64_t
 std::vector<PlannedParameter> all_parameters(const LlamaConfig& model, const RunConfig& run) {
   const bool full = run.method == "full";
   const PeftConfig rules = to_peft_config(run.lora);
+  LlamaConfig plain = model;  // adapters have the shapes of weights, not of their codes
+  plain.quantization.reset();
   std::vector<PlannedParameter> result;
-  for (const TensorInfo& info : expected_tensors(model, at::kFloat)) {
+  for (const TensorInfo& info : expected_tensors(plain, at::kFloat)) {
     const std::string module = info.name.substr(0, info.name.rfind('.'));
     const bool shared = model.tie_word_embeddings && module == "model.embed_tokens" &&
                         names_module(run.lora.modules_to_save, "lm_head");

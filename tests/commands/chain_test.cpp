@@ -1,7 +1,6 @@
 // The whole chain through the program, on the project's own sentences: tokenizers, random model, pretraining in full, extended vocabulary, LoRA pretraining,
 // fine-tuning, merge, answers. Each step takes what the one before wrote.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -10,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "commands/run_program.h"
+#include "commands/verb_test.h"
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/json.h"
 #include "llama2zh/base/lines.h"
@@ -18,35 +17,15 @@
 namespace llama2zh {
 namespace {
 
-class ChainTest : public testing::Test {
+class ChainTest : public VerbTest {
  protected:
   static void SetUpTestSuite() {
-    folder_ = fs::temp_directory_path() / ("llama2zh-chain-" + std::to_string(getpid()));
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
+    make_folder("chain");
     source_ = std::getenv("LLAMA2ZH_SOURCE_DIR");
     write_texts();
     build_chain();
   }
-  static void TearDownTestSuite() { fs::remove_all(folder_); }
 
-  // Runs a verb that must succeed; its standard output.
-  static std::string run(const std::vector<std::string>& args) {
-    const ProgramResult result = run_program(folder_, args);
-    EXPECT_EQ(result.exit_code, 0) << args[0] << ": " << result.err;
-    return result.out;
-  }
-  // Runs a verb that must fail with this exit code and one line that holds `words`.
-  static void expect_failure(const std::vector<std::string>& args, int exit_code,
-                             const std::vector<std::string>& words) {
-    const ProgramResult result = run_program(folder_, args);
-    EXPECT_EQ(result.exit_code, exit_code) << result.err;
-    for (const std::string& word : words)
-      EXPECT_NE(result.err.find(word), std::string::npos)
-          << "no \"" << word << "\" in: " << result.err;
-  }
-
-  static fs::path folder_;
   static std::string source_;
 
  private:
@@ -85,7 +64,6 @@ class ChainTest : public testing::Test {
     run({"merge", "--base", "resized", "--adapter", "tuned", "--output", "chat"});
   }
 };
-fs::path ChainTest::folder_;
 std::string ChainTest::source_;
 
 TEST_F(ChainTest, ContinuedPretrainingTeachesChinese) {

@@ -1,33 +1,25 @@
 // convert to .gguf and back: the weights' bits, the tokenizer, the answers; and what is refused.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
 
-#include "commands/run_program.h"
+#include "commands/verb_test.h"
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/json.h"
+#include "tokenizer/shared_data.h"
 
 namespace llama2zh {
 namespace {
 
-// The shared test data: LLAMA2ZH_SHARED/data, else beside the sources.
-fs::path shared_weights_and_tokenizers() {
-  if (const char* shared = std::getenv("LLAMA2ZH_SHARED")) return fs::path(shared) / "data";
-  return fs::path(std::getenv("LLAMA2ZH_SOURCE_DIR")) / "../shared/data";
-}
-
-class GgufVerbTest : public testing::Test {
+class GgufVerbTest : public VerbTest {
  protected:
   // "model": random, of a tokenizer made here, with a chat template; its rows are no multiple of 32
   // in the MLP's down projection.
   static void SetUpTestSuite() {
-    folder_ = fs::temp_directory_path() / ("llama2zh-gguf-" + std::to_string(getpid()));
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
+    make_folder("gguf");
     const std::string source = std::getenv("LLAMA2ZH_SOURCE_DIR");
     fs::copy_file(source + "/LICENSE", folder_ / "en.txt");
     run({"train-tokenizer", "--input", "en.txt", "--vocab-size", "400", "--output", "en.model"});
@@ -39,21 +31,7 @@ class GgufVerbTest : public testing::Test {
     config["chat_template"] = kTemplate;
     write_json_file(folder_ / "model/tokenizer_config.json", config);
   }
-  static void TearDownTestSuite() { fs::remove_all(folder_); }
 
-  static std::string run(const std::vector<std::string>& args) {
-    const ProgramResult result = run_program(folder_, args);
-    EXPECT_EQ(result.exit_code, 0) << args[0] << ": " << result.err;
-    return result.out;
-  }
-  static void expect_failure(const std::vector<std::string>& args, int exit_code,
-                             const std::vector<std::string>& words) {
-    const ProgramResult result = run_program(folder_, args);
-    EXPECT_EQ(result.exit_code, exit_code) << result.err;
-    for (const std::string& word : words) {
-      EXPECT_NE(result.err.find(word), std::string::npos) << word << " in: " << result.err;
-    }
-  }
   static void to_gguf(const std::string& model, const std::string& type, const std::string& output,
                       const std::string& tokenizer = "") {
     run({"convert", "--input", model, "--to", "gguf", "--gguf_type", type, "--output", output,
@@ -67,7 +45,6 @@ class GgufVerbTest : public testing::Test {
   }
 
   static constexpr const char* kTemplate = "{{ bos_token }}{{ messages[0]['content'] }}";
-  inline static fs::path folder_;
 };
 
 TEST_F(GgufVerbTest, ThereAndBackKeepsEveryBit) {
@@ -137,7 +114,7 @@ TEST_F(GgufVerbTest, WhatIsRefused) {
 }
 
 TEST_F(GgufVerbTest, Stories260KKeepsItsGreedyAnswer) {
-  const fs::path data = shared_weights_and_tokenizers();
+  const fs::path data = testing::shared_data();
   const fs::path model = data / "weights/stories260K_hf";
   if (!fs::exists(model)) GTEST_SKIP() << "no test data: " << model;
   const std::string tokenizer = data / "tokenizers/tok512_from_bin.model";

@@ -16,7 +16,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-class Launch : public testing::Test {
+class Launch : public ::testing::Test {
  protected:
   // launch OPTIONS --program sh -- -c SCRIPT
   static std::vector<std::string> shell(const std::string& script,

@@ -18,7 +18,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-class LaunchTraining : public testing::Test {
+class LaunchTraining : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     folder_ = new TempFolder;

@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -10,21 +9,19 @@
 #include <string>
 #include <vector>
 
-#include "commands/run_program.h"
 #include "commands/started_program.h"
+#include "commands/verb_test.h"
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/json.h"
 
 namespace llama2zh {
 namespace {
 
-class OutputTest : public testing::Test {
+class OutputTest : public VerbTest {
  protected:
   // A tokenizer, two models of one shape ("base", "other") and an adapter of "base".
   static void SetUpTestSuite() {
-    folder_ = fs::temp_directory_path() / ("llama2zh-output-" + std::to_string(getpid()));
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
+    make_folder("output");
     const std::string source = std::getenv("LLAMA2ZH_SOURCE_DIR");
     fs::copy_file(source + "/LICENSE", folder_ / "en.txt");
     run({"train-tokenizer", "--input", "en.txt", "--vocab-size", "400", "--output", "en.model"});
@@ -34,7 +31,6 @@ class OutputTest : public testing::Test {
     init_model("other", "2");
     run(pretrain("adapter", {"--train.max_steps", "1"}));
   }
-  static void TearDownTestSuite() { fs::remove_all(folder_); }
 
   static void init_model(const std::string& output, const std::string& seed) {
     run({"init-model", "--tokenizer", "en.model", "--hidden-size", "16", "--intermediate-size",
@@ -49,19 +45,6 @@ class OutputTest : public testing::Test {
     args.insert(args.end(), more.begin(), more.end());
     return args;
   }
-  static std::string run(const std::vector<std::string>& args) {
-    const ProgramResult result = run_program(folder_, args);
-    EXPECT_EQ(result.exit_code, 0) << args[0] << ": " << result.err;
-    return result.out;
-  }
-  static void expect_failure(const std::vector<std::string>& args, int exit_code,
-                             const std::vector<std::string>& words) {
-    const ProgramResult result = run_program(folder_, args);
-    EXPECT_EQ(result.exit_code, exit_code) << args[0] << ": " << result.err;
-    for (const std::string& word : words)
-      EXPECT_NE(result.err.find(word), std::string::npos)
-          << args[0] << ": no \"" << word << "\" in: " << result.err;
-  }
   // Every verb that writes a folder, writing `output` with --overwrite.
   static std::vector<std::vector<std::string>> writers(const std::string& output) {
     return {{"init-model", "--tokenizer", "base", "--output", output, "--overwrite"},
@@ -75,10 +58,7 @@ class OutputTest : public testing::Test {
       if (entry.path().filename().string().find(".partial") != std::string::npos) return true;
     return false;
   }
-
-  static fs::path folder_;
 };
-fs::path OutputTest::folder_;
 
 TEST_F(OutputTest, OverwriteSparesForeignFiles) {
   fs::create_directories(folder_ / "mine/sub");
@@ -202,6 +182,16 @@ TEST_F(OutputTest, AnEmptyReportTextIsRefused) {
                   "--report-text", "en.txt", "empty.txt", "--output", "reported"},
                  1, {"empty.txt", "no text"});
   EXPECT_FALSE(fs::exists(folder_ / "reported"));
+}
+
+// Restarts of a run that had come to no checkpoint pass --resume too; a result is another matter.
+TEST_F(OutputTest, ResumingAnEndedRunWithoutCheckpointsKeepsItsResult) {
+  run(pretrain("ended", {"--train.max_steps", "1"}));
+  const std::string before = read_file(folder_ / "ended/adapter_model.safetensors");
+  expect_failure(pretrain("ended", {"--train.max_steps", "2", "--resume"}), 2,
+                 {"ended", "adapter_model.safetensors", "no checkpoint", "--overwrite"});
+  EXPECT_EQ(read_file(folder_ / "ended/adapter_model.safetensors"), before);
+  run(pretrain("begun", {"--train.max_steps", "1", "--resume"}));
 }
 
 TEST_F(OutputTest, InspectListsTheCheckpointsOfARun) {

@@ -14,18 +14,17 @@
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/json.h"
 #include "llama2zh/base/text.h"
+#include "tokenizer/shared_data.h"
 
 namespace llama2zh {
 namespace {
 
-class RowVerbs : public testing::Test {
+class RowVerbs : public ::testing::Test {
  protected:
   void SetUp() override {
-    const char* dir = std::getenv("LLAMA2ZH_SHARED");
-    const char* source = std::getenv("LLAMA2ZH_SOURCE_DIR");
-    const fs::path shared = dir != nullptr ? fs::path(dir) : fs::path(source) / "../shared";
-    if (!fs::exists(shared / "data")) GTEST_SKIP() << "shared data not found: set LLAMA2ZH_SHARED";
-    const fs::path data = fs::canonical(shared / "data");
+    if (!fs::exists(testing::shared_data()))
+      GTEST_SKIP() << "shared data not found: set LLAMA2ZH_SHARED";
+    const fs::path data = fs::canonical(testing::shared_data());
     folder_ = fs::temp_directory_path() / ("llama2zh-rows-" + std::to_string(getpid()));
     fs::create_directories(folder_);
     model_ = {"--model", data / "weights/stories260K_hf", "--tokenizer",

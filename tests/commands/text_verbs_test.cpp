@@ -19,7 +19,7 @@
 namespace llama2zh {
 namespace {
 
-class TextVerbs : public testing::Test {
+class TextVerbs : public ::testing::Test {
  protected:
   void SetUp() override {
     const char* dir = std::getenv("LLAMA2ZH_SHARED");

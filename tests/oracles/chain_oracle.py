@@ -13,7 +13,6 @@ Trains a tiny tokenizer, model and adapter with the program given, then checks, 
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
@@ -23,29 +22,17 @@ import peft
 import torch
 import transformers
 
+from oracle_program import Program
+
 TOLERANCE = 1e-4
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-class Chain:
-    def __init__(self, program, source, folder):
-        self.program, self.source, self.folder = program, source, folder
-
-    def run(self, *args):
-        done = subprocess.run([self.program, *map(str, args)], cwd=self.folder, capture_output=True, text=True)
-        if done.returncode != 0:
-            sys.exit(f"llama2zh {' '.join(map(str, args))} failed:\n{done.stderr}")
-        return done.stdout
-
+class Chain(Program):
     def build(self):
-        rows = (self.source / "assets/sft_zh.jsonl").read_text(encoding="utf-8").splitlines()
-        turns = [turn["value"] for row in rows for turn in json.loads(row)["conversations"]]
-        (self.folder / "zh.txt").write_text("\n".join(turns) + "\n", encoding="utf-8")
+        turns = self.write_turns()
         (self.folder / "short.txt").write_text("".join(turns[:12]), encoding="utf-8")
-        self.run("train-tokenizer", "--input", "zh.txt", "--vocab-size", 1500, "--output", "zh.model")
-        self.run("init-model", "--tokenizer", "zh.model", "--hidden-size", 48, "--intermediate-size", 96, "--num-hidden-layers", 2,
-                 "--num-attention-heads", 4, "--num-key-value-heads", 2, "--max-position-embeddings", 256, "--initializer-range", 0.2,
-                 "--output", "base")
+        self.make_model("base")
         self.run("sft", "--model.path", "base", "--lora.rank", 4, "--data.train_files", self.source / "assets/sft_zh.jsonl",
                  "--data.block_size", 128, "--train.max_steps", 8, "--train.learning_rate", "1e-2", "--output_dir", "tuned")
         self.run("merge", "--base", "base", "--adapter", "tuned", "--output", "merged")

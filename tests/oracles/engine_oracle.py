@@ -11,7 +11,6 @@ On a tiny model with random weights over a trained tokenizer:
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
@@ -20,6 +19,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import jsonschema
 import torch
 import transformers
+
+from oracle_program import Program
 
 PROMPTS = ["人工智能", "什么是机器学习？", "Hello"]
 BEAMS = [
@@ -42,24 +43,10 @@ SCHEMAS = [
 ]
 
 
-class Oracle:
-    def __init__(self, program, source, folder):
-        self.program, self.source, self.folder = program, source, folder
-
-    def run(self, *args):
-        done = subprocess.run([self.program, *map(str, args)], cwd=self.folder, capture_output=True, text=True)
-        if done.returncode != 0:
-            sys.exit(f"llama2zh {' '.join(map(str, args))} failed:\n{done.stderr}")
-        return done.stdout
-
+class Oracle(Program):
     def build(self):
-        rows = (self.source / "assets/sft_zh.jsonl").read_text(encoding="utf-8").splitlines()
-        turns = [turn["value"] for row in rows for turn in json.loads(row)["conversations"]]
-        (self.folder / "zh.txt").write_text("\n".join(turns) + "\n", encoding="utf-8")
-        self.run("train-tokenizer", "--input", "zh.txt", "--vocab-size", 1500, "--output", "zh.model")
-        self.run("init-model", "--tokenizer", "zh.model", "--hidden-size", 48, "--intermediate-size", 96, "--num-hidden-layers", 2,
-                 "--num-attention-heads", 4, "--num-key-value-heads", 2, "--max-position-embeddings", 256, "--initializer-range", 0.2,
-                 "--output", "model")
+        self.write_turns()
+        self.make_model("model")
         self.model = transformers.LlamaForCausalLM.from_pretrained(self.folder / "model", dtype=torch.float32).eval()
 
     def ids(self, text):

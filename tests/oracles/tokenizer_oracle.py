@@ -18,7 +18,6 @@ Needs sentencepiece, transformers, protobuf, jinja2. Exit status 0 if all is equ
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
@@ -27,6 +26,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import sentencepiece
 import transformers
+from oracle_program import check_same, failures, run_program
 
 AWKWARD = [
     " ", "  ", "   a  b   c ", "\t", "a\tb", "▁▁x▁", "Ａ１２", "①②③", "𠮷野家", "👩‍👩‍👧‍👦 é é", "\u200b零\u3000宽", "<s>你好</s>",
@@ -36,27 +36,12 @@ MARKED = [
     "<s>问：", "<s>[INST] 你好 [/INST]", "a</s>b<s>c", "</s>", "问：答</s>", "[PAD][PAD]x", "x[PAD] y", "<s> a", "a <s>", "plain text",
     "北京是中国的首都。", "Hello world, how are you?",
 ]  # fmt: skip
-failures = []
-
-
-def check(condition, what):
-    if not condition:
-        failures.append(what)
-        print("DIFFERS:", what, file=sys.stderr)
-
-
-def run(binary, *arguments):
-    result = subprocess.run([binary, *map(str, arguments)], capture_output=True, text=True)
-    if result.returncode != 0:
-        sys.exit(f"{' '.join(map(str, arguments))}: exit {result.returncode}\n{result.stderr}")
-    return result.stdout
-
 
 def tokenize(binary, model, lines, *flags):
     with tempfile.NamedTemporaryFile("w", suffix=".txt", newline="", encoding="utf-8") as file:
         file.write("".join(line + "\n" for line in lines))
         file.flush()
-        out = run(binary, "tokenize", "--model", model, "--file", file.name, "--json", *flags)
+        out = run_program(binary, "tokenize", "--model", model, "--file", file.name, "--json", *flags)
     rows = [json.loads(line) for line in out.splitlines()]
     assert len(rows) == len(lines), (len(rows), len(lines))
     return rows
@@ -79,7 +64,7 @@ def compare_with_sentencepiece(binary, model, lines):
         wrong += not same
         if not same and wrong <= 5:
             print("line:", line[:60], row["ids"][:20], ids[:20], file=sys.stderr)
-    check(wrong == 0, f"{model.name}: {wrong} of {len(lines)} lines differ from sentencepiece")
+    check_same(wrong == 0, f"{model.name}: {wrong} of {len(lines)} lines differ from sentencepiece")
     print(f"{model.name}: {len(lines)} lines compared with sentencepiece {sentencepiece.__version__}")
 
 
@@ -90,7 +75,7 @@ def edit_json(path, **changes):
 
 
 def merge(binary, base, extension, output):
-    run(binary, "extend-vocab", "--tokenizer", base, "--extension", extension, "--output", output)
+    run_program(binary, "extend-vocab", "--tokenizer", base, "--extension", extension, "--output", output)
     return output
 
 
@@ -103,12 +88,12 @@ def compare_folder(binary, folder, legacy):
     for text in texts:
         ours = tokenize(binary, folder, [text], "--specials")[0]["ids"]
         theirs = hf.encode(text, add_special_tokens=False)
-        check(ours == theirs, f"legacy {legacy}: {text!r}: ours {ours}, transformers {theirs}")
+        check_same(ours == theirs, f"legacy {legacy}: {text!r}: ours {ours}, transformers {theirs}")
     config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    check(hf.bos_token == config["bos_token"] and hf.bos_token_id == 1, "bos_token")
-    check(hf.eos_token == config["eos_token"] and hf.eos_token_id == 2, "eos_token")
-    check(hf.unk_token_id == 0, "unk_token")
-    check(hf.convert_tokens_to_ids("[PAD]") == size - 1 == hf.pad_token_id, f"[PAD] in {size} tokens")
+    check_same(hf.bos_token == config["bos_token"] and hf.bos_token_id == 1, "bos_token")
+    check_same(hf.eos_token == config["eos_token"] and hf.eos_token_id == 2, "eos_token")
+    check_same(hf.unk_token_id == 0, "unk_token")
+    check_same(hf.convert_tokens_to_ids("[PAD]") == size - 1 == hf.pad_token_id, f"[PAD] in {size} tokens")
     print(f"legacy {legacy}: {len(texts)} texts and the special ids compared with transformers "
           f"{transformers.__version__} ({size} tokens)")  # fmt: skip
 
@@ -140,9 +125,9 @@ def compare_folders(binary, tokenizers, temporary):
         edit_json(folder / "special_tokens_map.json", pad_token="[PAD]")
         # Through our reader and writer once more: what we save is what transformers then reads.
         again = temporary / f"again_{legacy}"
-        run(binary, "init-model", "--tokenizer", folder, "--output", again, "--hidden-size", 8, "--intermediate-size", 8,
+        run_program(binary, "init-model", "--tokenizer", folder, "--output", again, "--hidden-size", 8, "--intermediate-size", 8,
             "--num-hidden-layers", 1, "--num-attention-heads", 1, "--num-key-value-heads", 1)  # fmt: skip
-        check((again / "added_tokens.json").exists(), "added_tokens.json is saved")
+        check_same((again / "added_tokens.json").exists(), "added_tokens.json is saved")
         compare_folder(binary, again, legacy)
 
 
@@ -207,7 +192,7 @@ def compare_chat_templates(folder):
             for role, content in (("user", q1), ("assistant", a1), ("user", q2)):
                 messages.append({"role": role, "content": content})
             text = hf.apply_chat_template(messages, chat_template=jinja, tokenize=False, add_generation_prompt=True)
-            check(text == rendered(name, system, q1, a1, q2), f"template {name}, system {system!r}: {text!r}")
+            check_same(text == rendered(name, system, q1, a1, q2), f"template {name}, system {system!r}: {text!r}")
     print(f"{len(templates)} chat templates rendered")
 
 
@@ -227,7 +212,7 @@ def main():
                       merged / "tokenizer.model"):  # fmt: skip
             compare_with_sentencepiece(binary, model, lines)
         hf = transformers.AutoTokenizer.from_pretrained(merged)
-        check(len(hf) == 49953, f"transformers sees {len(hf)} tokens, expected 49953")
+        check_same(len(hf) == 49953, f"transformers sees {len(hf)} tokens, expected 49953")
         compare_folders(binary, tokenizers, temporary)
         compare_chat_templates(merged)
     sys.exit(1 if failures else 0)

@@ -12,34 +12,27 @@ Trains a tiny model, far too fast for its validation rows, then checks:
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 import types
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from oracle_program import Program
 from transformers.trainer_callback import EarlyStoppingCallback, TrainerControl, TrainerState
 
 PATIENCE, THRESHOLD = 3, 0.001
 
 
-def run(program, folder, *args):
-    done = subprocess.run([program, *map(str, args)], cwd=folder, capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"llama2zh {' '.join(map(str, args))} failed:\n{done.stderr}")
-
-
 def train(program, source, folder):
-    rows = (source / "assets/sft_zh.jsonl").read_text(encoding="utf-8").splitlines()
-    turns = [turn["value"] for row in rows for turn in json.loads(row)["conversations"]]
-    (folder / "zh.txt").write_text("\n".join(turns) + "\n", encoding="utf-8")
+    llama2zh = Program(program, source, folder)
+    turns = llama2zh.write_turns()
     (folder / "train.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in turns[:12]), encoding="utf-8")
     (folder / "held.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in turns[12:24]), encoding="utf-8")
-    run(program, folder, "train-tokenizer", "--input", "zh.txt", "--vocab-size", 1500, "--output", "zh.model")
-    run(program, folder, "init-model", "--tokenizer", "zh.model", "--hidden-size", 32, "--intermediate-size", 64, "--num-hidden-layers", 2,
+    llama2zh.run("train-tokenizer", "--input", "zh.txt", "--vocab-size", 1500, "--output", "zh.model")
+    llama2zh.run("init-model", "--tokenizer", "zh.model", "--hidden-size", 32, "--intermediate-size", 64, "--num-hidden-layers", 2,
         "--num-attention-heads", 4, "--num-key-value-heads", 2, "--max-position-embeddings", 128, "--output", "base")
-    run(program, folder, "pretrain", "--model.path", "base", "--method", "full", "--data.train_files", "train.jsonl",
+    llama2zh.run("pretrain", "--model.path", "base", "--method", "full", "--data.train_files", "train.jsonl",
         "--data.validation_files", "held.jsonl", "--data.block_size", 64, "--train.max_steps", 200, "--train.learning_rate", "2e-2",
         "--train.eval_steps", 4, "--train.save_steps", 4, "--train.save_total_limit", 2, "--train.load_best_model_at_end", "true",
         "--train.early_stopping_patience", PATIENCE, "--train.early_stopping_threshold", THRESHOLD, "--output_dir", "out")

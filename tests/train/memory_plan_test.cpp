@@ -101,6 +101,25 @@ INSTANTIATE_TEST_SUITE_P(
         PlannedCase{.name = "full_float32", .full = true, .bf16 = false}),
     [](const auto& test) { return std::string(test.param.name); });
 
+TEST(MemoryPlanOfQuantized, FrozenIsWhatIsStored) {
+  LlamaConfig model = shape_of({.name = "int8"});
+  RunConfig run;
+  run.lora.modules_to_save = {};
+  const MemorySetting setting{.bytes_per_number = 2};
+  const MemoryEstimate plain = estimate_memory(model, run, setting);
+  const int64_t projections = model.parameter_count() - 2 * model.vocab_size * model.hidden_size -
+                              (2 * model.num_hidden_layers + 1) * model.hidden_size;
+  model.quantization = QuantizationConfig{.bits = 8, .group_size = 128};
+  const MemoryEstimate quantized = estimate_memory(model, run, setting);
+  EXPECT_EQ(quantized.trained, plain.trained);
+  EXPECT_EQ(quantized.checkpoint, plain.checkpoint);
+  // A byte a weight instead of two, a float32 scale for 128, and rows filled up to whole groups (344 to 384).
+  const auto saved = static_cast<double>(plain.frozen - quantized.frozen);
+  EXPECT_GT(saved, static_cast<double>(projections) * 0.85);
+  EXPECT_LT(saved, static_cast<double>(projections));
+  EXPECT_EQ(estimate_memory(model, run, {.bytes_per_number = 2, .gpu = true}).frozen, plain.frozen);
+}
+
 // The formulas of docs/distributed.md: masters, gradients and moments of T numbers on 4 ranks.
 TEST(MemoryPlanOfRanks, StagesOfZero) {
   RunConfig run;
