@@ -41,8 +41,13 @@ cxxopts::ParseResult run_cxxopts(const OptionTable& options, const std::vector<s
     return known.parse(static_cast<int>(argv.size()), argv.data());
   } catch (const cxxopts::exceptions::missing_argument& e) {
     const std::string flag = flag_in(e.what());
-    const std::string remedy = cat("write ", flag, "=VALUE for a value that begins with dashes");
-    fail_usage(flag, "expected a value", plain.more_follow ? remedy : "");
+    std::vector<std::string> remedies;
+    if (plain.more_follow)
+      remedies.push_back(cat("write ", flag, "=VALUE for a value that begins with dashes"));
+    const OptionEntry* entry = find_option(options, std::string_view(flag).substr(2));
+    if (entry != nullptr && entry->is_list)
+      remedies.push_back(cat("write ", flag, "= for the empty list"));
+    fail_usage(flag, "expected a value", join(remedies, ", or "));
   } catch (const cxxopts::exceptions::parsing& e) {
     const std::string flag = flag_in(e.what());
     const std::string remedy = did_you_mean(options, flag.substr(2));

@@ -116,8 +116,8 @@ std::string help_text(const CommandSpec& spec, const OptionTable& options) {
   }
   text += option_line("--help", "This page.", columns);
   text += wrapped(
-              "Booleans are --key or --no-key; lists are --key a b c; '-' and '_' in keys are the "
-              "same.",
+              "Booleans are --key or --no-key; lists are --key a b c, the empty one is --key=; '-' "
+              "and '_' in keys are the same.",
               columns, 0) +
           "\n";
   if (!spec.examples.empty()) text += "\nexamples:\n";

@@ -16,6 +16,17 @@ namespace {
 
 constexpr uint64_t kMaxConfigBytes = uint64_t{1} << 24;
 
+// What a user has written is wrong usage, whatever the parser of strangers' files calls it.
+template <typename Parse>
+auto as_usage(const Parse& parse) {
+  try {
+    return parse();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kFormat) throw;
+    fail_usage("", error.what());
+  }
+}
+
 std::string canonical_key(std::string_view key) {
   std::string canonical(key);
   std::replace(canonical.begin(), canonical.end(), '-', '_');
@@ -29,8 +40,9 @@ class ConfigFile {
       : options_(options), path_(path.string()), provenance_(provenance) {}
 
   void load() {
-    const ordered_json root = parse_ordered_json(read_file(path_, kMaxConfigBytes), path_,
-                                                 {.allow_comments = true}, &lines_);
+    const std::string text = read_file(path_, kMaxConfigBytes);
+    const ordered_json root = as_usage(
+        [&] { return parse_ordered_json(text, path_, {.allow_comments = true}, &lines_); });
     if (!root.is_object()) fail_usage(path_, "expected one JSON object { ... }");
     apply(root, "");
   }
@@ -107,12 +119,12 @@ void append_list_elements(const OptionEntry& entry, const std::string& text, std
                           json& list) {
   if (text.empty()) return;  // --stop= is the empty list
   if (text.front() == '[') {
-    const json parsed = parse_json(text, cat(where, ": ", entry.key));
+    const json parsed = as_usage([&] { return parse_json(text, cat(where, ": ", entry.key)); });
     list.insert(list.end(), parsed.begin(), parsed.end());
     return;
   }
   if (text.front() == '{') {
-    list.push_back(parse_json(text, cat(where, ": ", entry.key)));
+    list.push_back(as_usage([&] { return parse_json(text, cat(where, ": ", entry.key)); }));
     return;
   }
   for (const std::string& part : split(text, ',')) {
@@ -122,6 +134,42 @@ void append_list_elements(const OptionEntry& entry, const std::string& text, std
     }
     list.push_back(entry.type == "list of integers" ? number_from_text(part) : json(part));
   }
+}
+
+std::string section_part(std::string_view key) {
+  const size_t dot = key.rfind('.');
+  return std::string(key.substr(0, dot == std::string_view::npos ? 0 : dot));
+}
+
+// "lr" of "learning_rate".
+std::string initials_of(std::string_view name) {
+  std::string initials;
+  for (const std::string& word : split(name, '_')) initials += word.substr(0, 1);
+  return initials;
+}
+
+// Whether `words` ("batch_size") are some of the words of `name` ("micro_batch_size"), in one piece.
+bool has_words(std::string_view name, std::string_view words) {
+  return cat("_", name, "_").find(cat("_", words, "_")) != std::string::npos;
+}
+
+// The only key that `name` shortens: by its initials, or else by some of its words; of several the
+// only one in the section that was named. "" if there is none.
+std::string unshortened(const OptionTable& options, const std::string& name) {
+  const std::string section = section_part(name), last = name.substr(name.rfind('.') + 1);
+  if (last.empty()) return {};
+  for (const bool by_initials : {true, false}) {
+    std::vector<std::string> all, in_section;
+    for (const OptionEntry& entry : options) {
+      const std::string key = entry.key.substr(entry.key.rfind('.') + 1);
+      if (by_initials ? initials_of(key) != last : !has_words(key, last)) continue;
+      all.push_back(entry.key);
+      if (section_part(entry.key) == section) in_section.push_back(entry.key);
+    }
+    const std::vector<std::string>& found = in_section.empty() ? all : in_section;
+    if (found.size() == 1) return found.front();
+  }
+  return {};
 }
 
 }  // namespace
@@ -188,7 +236,8 @@ std::string did_you_mean(const OptionTable& options, std::string_view key) {
       if (std::find(keys.begin(), keys.end(), section) == keys.end()) keys.push_back(section);
     }
   }
-  const std::string near = same_name.size() == 1 ? same_name.front() : nearest(canonical, keys);
+  std::string near = same_name.size() == 1 ? same_name.front() : unshortened(options, canonical);
+  if (near.empty()) near = nearest(canonical, keys);
   return near.empty() ? "" : cat("did you mean \"", near, "\"?");
 }
 

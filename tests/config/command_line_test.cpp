@@ -109,7 +109,11 @@ TEST_F(CommandLineTest, Lists) {
   EXPECT_THAT(config_.stop_ids, ElementsAre(1, 2, 3));
   parse({"--stop_ids="});
   EXPECT_THAT(config_.stop_ids, ElementsAre());
-  EXPECT_THAT(parse_error({"--stop_ids", "--fast"}), HasSubstr("--stop_ids: expected a value"));
+  EXPECT_THAT(parse_error({"--stop_ids", "--fast"}),
+              HasSubstr("--stop_ids: expected a value; write --stop_ids=VALUE for a value that "
+                        "begins with dashes, or write --stop_ids= for the empty list"));
+  EXPECT_EQ(parse_error({"--stop_ids"}),
+            "--stop_ids: expected a value; write --stop_ids= for the empty list");
 }
 
 TEST_F(CommandLineTest, TheLastPartOfAKeyIsEnoughWhereItIsTheOnlyOne) {
