@@ -25,7 +25,7 @@ int main(int argc, char** argv) {
         "block_size");
     return 1;
   } catch (const std::exception& error) {
-    llama2zh::log_error(error.what());
+    llama2zh::log_error(llama2zh::library_reason(error.what()));
     return 1;
   }
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 
 #include "base/descriptor.h"
 #include "llama2zh/base/error.h"
@@ -23,6 +24,16 @@ Descriptor open_for_reading(const fs::path& path, struct stat& status) {
   if (::fstat(fd.get(), &status) != 0) fail_io(path.string(), "the file can't be examined", errno);
   if (S_ISDIR(status.st_mode)) fail_io(path.string(), "expected a file, found a folder");
   return fd;
+}
+
+// The path itself, or the nearest one above it that is there.
+fs::path existing_part(const fs::path& path) {
+  std::error_code ignored;
+  fs::path existing = fs::absolute(path, ignored);
+  while (!fs::exists(existing, ignored) && existing.has_relative_path()) {
+    existing = existing.parent_path();
+  }
+  return existing;
 }
 
 }  // namespace
@@ -67,12 +78,17 @@ std::string read_file(const fs::path& path, uint64_t max_bytes) {
   }
 }
 
-void check_free_space(const fs::path& folder, uint64_t bytes) {
-  std::error_code ignored;
-  fs::path existing = fs::absolute(folder, ignored);
-  while (!fs::exists(existing, ignored) && existing.has_relative_path()) {
-    existing = existing.parent_path();
+void check_writable(const fs::path& folder) {
+  const fs::path existing = existing_part(folder);
+  std::string probe = (existing / ".llama2zh.probe-XXXXXX").string();
+  if (::mkdtemp(probe.data()) == nullptr) {
+    fail_io(folder.string(), "the output folder can't be written to", errno);
   }
+  ::rmdir(probe.c_str());
+}
+
+void check_free_space(const fs::path& folder, uint64_t bytes) {
+  const fs::path existing = existing_part(folder);
   struct statvfs space {};
   if (::statvfs(existing.c_str(), &space) != 0) {
     fail_io(folder.string(), "the free space can't be determined", errno);

@@ -44,7 +44,7 @@ std::vector<std::string> files_of_pattern(const std::string& pattern) {
         files.push_back(match);
     }
   } catch (const std::filesystem::filesystem_error& error) {
-    fail_io(pattern, error.code().message());
+    fail_io(pattern, "the path can't be examined", error.code().value());
   }
   if (files.empty()) {
     fail_usage(pattern,

@@ -47,7 +47,6 @@ c10::intrusive_ptr<c10d::Backend> nccl(const c10::intrusive_ptr<c10d::Store>& st
 }
 #endif
 
-// What the transport says, without the place in its sources and the stack.
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 bool is_transport_error(const std::exception& error) {
@@ -114,8 +113,8 @@ void ProcessGroup::fail(const std::string& what, const std::string& problem) {
   } else if (call.store_lost) {
     who = "the store that the ranks met at is lost";
   }
-  fail_io(cat("rank ", rank()),
-          cat(what, " failed: ", who, others, "; the transport says: ", first_line(problem)));
+  fail_io(cat("rank ", rank()), cat(what, " failed: ", who, others,
+                                    "; the transport says: ", first_line(library_reason(problem))));
 }
 
 void ProcessGroup::guarded(const std::string& what, const std::function<void()>& communicate) {

@@ -19,8 +19,20 @@ TEST(Error, TextIsWhereProblemRemedy) {
 
 TEST(Error, IoAppendsTheSystemsText) {
   EXPECT_EQ(error_text_of(ErrorKind::kIo, [] { fail_io("x", "can't be read", ENOENT); }),
-            "x: can't be read: No such file or directory");
+            "x: can't be read: no such file or directory");
   EXPECT_EQ(error_text_of(ErrorKind::kIo, [] { fail_io("x", "is a folder"); }), "x: is a folder");
+}
+
+TEST(Error, LibrariesPlacesAndStacksAreLeftOut) {
+  EXPECT_EQ(library_reason("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed "
+                           "by peer [127.0.0.1]:4321"),
+            "Connection closed by peer [127.0.0.1]:4321");
+  EXPECT_EQ(library_reason("size mismatch\nException raised from check at ../aten/src/x.cpp:12 "
+                           "(most recent call first):\nframe #0: a\nframe #1: b"),
+            "size mismatch");
+  EXPECT_EQ(library_reason("two lines\nof text"), "two lines\nof text");
+  EXPECT_EQ(library_reason("[rank 1] said: no"), "[rank 1] said: no");
+  EXPECT_EQ(library_reason("[1, 2] is no shape"), "[1, 2] is no shape");
 }
 
 TEST(Error, WhatComesFromAFileNeitherDrownsNorSteersTheTerminal) {

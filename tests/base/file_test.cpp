@@ -32,7 +32,7 @@ TEST(MappedFile, EmptyFileHasSizeZero) {
 TEST(MappedFile, MissingFileFolderAndDeviceAreErrors) {
   const TempFolder folder;
   EXPECT_THAT(error_text_of(ErrorKind::kIo, [&] { MappedFile::open(folder / "none"); }),
-              HasSubstr("none: the file can't be opened: No such file"));
+              HasSubstr("none: the file can't be opened: no such file"));
   EXPECT_THAT(error_text_of(ErrorKind::kIo, [&] { MappedFile::open(folder.path()); }),
               HasSubstr("expected a file, found a folder"));
   EXPECT_THAT(error_text_of(ErrorKind::kIo, [] { MappedFile::open("/dev/null"); }),
@@ -105,13 +105,23 @@ TEST(AtomicFile, KeepsThePermissionsOfAReplacedFile) {
   EXPECT_EQ(status.st_mode & 07777, 0640u);
 }
 
+TEST(CheckWritable, TriesItWhereTheFolderWouldBe) {
+  const TempFolder folder;
+  EXPECT_NO_THROW(check_writable(folder.path()));
+  EXPECT_NO_THROW(check_writable(folder / "a/b/c"));
+  EXPECT_TRUE(fs::is_empty(folder.path()));
+  // Permissions let root write there; the file system does not.
+  EXPECT_THAT(error_text_of(ErrorKind::kIo, [] { check_writable("/proc/x/y"); }),
+              HasSubstr("/proc/x/y: the output folder can't be written to: "));
+}
+
 TEST(AtomicFile, FolderOfThatNameOrMissingFolderIsAnError) {
   const TempFolder folder;
   fs::create_directory(folder / "x");
   EXPECT_THAT(error_text_of(ErrorKind::kIo, [&] { write_file_atomic(folder / "x", "new"); }),
               HasSubstr("a folder has that name"));
   EXPECT_THAT(error_text_of(ErrorKind::kIo, [&] { write_file_atomic(folder / "n/x", "new"); }),
-              HasSubstr("n/x: the file can't be written: No such file or directory"));
+              HasSubstr("n/x: the file can't be written: no such file or directory"));
 }
 
 TEST(AtomicFile, AFullDiskIsAnErrorAndTheOldFileStays) {
@@ -126,7 +136,7 @@ TEST(AtomicFile, AFullDiskIsAnErrorAndTheOldFileStays) {
     } catch (const Error& error) {
       const std::string text = error.what();
       const bool named = text.find((folder / "x").string()) == 0 &&
-                         text.find("writing failed at byte 4096: File too large") != text.npos;
+                         text.find("writing failed at byte 4096: file too large") != text.npos;
       return error.kind() == ErrorKind::kIo && named ? 0 : 11;
     }
     return 12;
@@ -146,7 +156,7 @@ TEST(AtomicFile, NoPermissionIsAnError) {
     try {
       write_file_atomic(folder / "x", "new");
     } catch (const Error& error) {
-      const bool named = std::string(error.what()).find("Permission denied") != std::string::npos;
+      const bool named = std::string(error.what()).find("permission denied") != std::string::npos;
       return error.kind() == ErrorKind::kIo && named ? 0 : 11;
     }
     return 12;
