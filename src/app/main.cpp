@@ -7,6 +7,7 @@
 
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/log.h"
+#include "llama2zh/base/reason.h"
 #include "llama2zh/base/signals.h"
 #include "llama2zh/commands/command.h"
 

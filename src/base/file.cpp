@@ -13,6 +13,7 @@
 #include "base/descriptor.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
+#include "llama2zh/base/writable.h"
 
 namespace llama2zh {
 namespace {

@@ -19,6 +19,7 @@
 #include "distributed/address.h"
 #include "distributed/meeting.h"
 #include "llama2zh/base/error.h"
+#include "llama2zh/base/reason.h"
 #include "llama2zh/base/text.h"
 
 namespace llama2zh {

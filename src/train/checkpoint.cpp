@@ -12,6 +12,7 @@
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/log.h"
+#include "llama2zh/base/reason.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/formats/peft.h"
 #include "llama2zh/formats/safetensors.h"
@@ -48,7 +49,8 @@ void remove_checkpoint(const fs::path& checkpoint) {
   fs::remove_all(doomed, error);
   fs::rename(checkpoint, doomed, error);
   if (!error) fs::remove_all(doomed, error);
-  if (error) log_warning(cat(checkpoint.string(), ": can't be removed: ", error.message()));
+  if (error)
+    log_warning(cat(checkpoint.string(), ": can't be removed: ", system_reason(error.value())));
 }
 
 }  // namespace
@@ -132,6 +134,7 @@ TrainingState read_training_state(const fs::path& checkpoint) {
     state.run_id = value.at("run_id").get<std::string>();
     state.identity = value.at("identity");
     state.config = value.at("config");
+    state.data = value.value("data", ordered_json());
   } catch (const nlohmann::json::exception& error) {
     fail_format(file.string(), cat("not a training state: ", error.what()),
                 "expected a checkpoint that llama2zh wrote");

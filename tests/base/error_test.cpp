@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "base/expect_error.h"
+#include "llama2zh/base/reason.h"
 #include "llama2zh/base/utf8.h"
 
 namespace llama2zh {

@@ -8,6 +8,7 @@
 #include "base/child.h"
 #include "base/expect_error.h"
 #include "base/temp_folder.h"
+#include "llama2zh/base/writable.h"
 
 namespace llama2zh {
 namespace {

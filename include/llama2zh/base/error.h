@@ -37,11 +37,4 @@ class Error : public std::runtime_error {
 // Appends the text of `error_number` (an errno value) unless it is 0.
 [[noreturn]] void fail_io(std::string_view where, std::string_view problem, int error_number = 0);
 
-// The text of an errno value as it stands inside a sentence: "no such file or directory".
-std::string system_reason(int error_number);
-
-// What another library's exception says, without the place in its sources that Gloo puts before it
-// and libtorch behind it, and without a stack.
-std::string library_reason(std::string_view what);
-
 }  // namespace llama2zh

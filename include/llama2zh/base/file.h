@@ -109,9 +109,6 @@ class FolderLock {
   int fd_ = -1;
 };
 
-// kIo unless `folder`, or the nearest folder above it that exists, lets a folder be made in it: tries,
-// since permissions alone do not tell (/proc, read-only mounts). Leaves nothing.
-void check_writable(const fs::path& folder);
 // kIo unless a file of `bytes` more can be expected to fit into the folder's file system.
 void check_free_space(const fs::path& folder, uint64_t bytes);
 void fsync_path(const fs::path& path);  // a file or a folder
