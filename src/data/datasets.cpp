@@ -49,19 +49,20 @@ void check_split(double asked, SplitSide train, SplitSide held_out) {
     fail_usage(
         "data.validation_split",
         cat("of ", train.rows + held_out.rows, " rows ", held_out.rows, " would be held out"),
-        "name held-out files with data.validation_files, or take another share");
+        "take another share, or name held-out files with data.validation_files; a .txt is one row "
+        "unless data.txt_documents is blank_lines or lines");
   }
   const auto held = static_cast<double>(held_out.tokens);
   const double share = held / (held + static_cast<double>(train.tokens));
   if (share <= 2 * asked || share <= asked + kTolerance) return;
   char percent[16];
   std::snprintf(percent, sizeof percent, "%.1f %%", 100 * share);
-  fail_usage(
-      "data.validation_split",
-      cat("is ", asked, ", but rows are held out whole, which takes ", percent,
-          " of the tokens away from training"),
-      "give more and smaller files, .jsonl rows or data.txt_documents, or name held-out files "
-      "with data.validation_files");
+  fail_usage("data.validation_split",
+             cat("is ", asked, ", but rows are held out whole, which takes ", percent,
+                 " of the tokens away from training"),
+             "a .txt is one row unless data.txt_documents is blank_lines or lines; or give more "
+             "and smaller "
+             "files or .jsonl rows, or name held-out files with data.validation_files");
 }
 
 Datasets load_datasets(const DataConfig& config, RowKind kind, const Tokenizer& tokenizer) {

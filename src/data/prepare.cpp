@@ -298,7 +298,7 @@ PrepareOutcome prepare_store(const DataConfig& config, RowKind kind, const Token
     builder.finish(collector.state());
     folder.commit();
   } catch (const fs::filesystem_error& error) {
-    fail_io(folder.path().string(), error.what());
+    fail_io(folder.path().string(), "the store can't be written", error.code().value());
   } catch (const json::exception& error) {
     fail_format((folder.path() / kStateFile).string(), error.what(), "remove the folder");
   }

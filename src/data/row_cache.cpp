@@ -1,12 +1,15 @@
-// A cache entry is a token store, named after the files and the kind of rows it was made of: with
-// another tokenizer, other options or changed files it is stale, and is replaced. A lock file beside
-// it lets one process build and the others wait.
+// A cache entry is a token store, named NAME-FILES-OPTIONS: hashes of the kind of rows and the files'
+// paths, and of the tokenizer and the options. Runs with other options have entries beside it; one
+// whose files have changed is stale, and is replaced. A lock file beside it lets one process build and
+// the others wait; its time of change is that of the last use.
 #include "data/row_cache.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
@@ -25,6 +28,8 @@ namespace llama2zh {
 namespace {
 
 constexpr auto kPoll = std::chrono::milliseconds(100);
+constexpr size_t kEntriesOfFiles = 4;
+constexpr const char* kLockSuffix = ".lock";
 
 // Held while an entry is looked at and built; gone with the process.
 class EntryLock {
@@ -34,12 +39,18 @@ class EntryLock {
     fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd_ < 0) fail_io(path.string(), "the cache can't be written to", errno);
     for (bool said = false; ::flock(fd_, LOCK_EX | LOCK_NB) != 0; said = true) {
-      if (errno != EWOULDBLOCK) return true;  // a file system without locks
+      if (errno != EWOULDBLOCK) break;  // a file system without locks
       if (!said) log_info(cat("waiting for another process that tokenises into ", path.string()));
       if (stop_requested()) return false;
       std::this_thread::sleep_for(kPoll);
     }
+    ::futimens(fd_, nullptr);  // used now
     return true;
+  }
+  // False if another process has it, or it can't be had.
+  bool try_take(const fs::path& path) {
+    fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    return fd_ >= 0 && ::flock(fd_, LOCK_EX | LOCK_NB) == 0;
   }
   ~EntryLock() {
     if (fd_ >= 0) ::close(fd_);
@@ -49,16 +60,26 @@ class EntryLock {
   int fd_ = -1;
 };
 
-std::string entry_name(RowKind kind, const std::vector<std::string>& files) {
+std::string hash_text(const std::string& text) {
+  char hash[17];
+  std::snprintf(hash, sizeof hash, "%016llx", static_cast<unsigned long long>(xxh64(text)));
+  return hash;
+}
+
+// NAME-FILES of these files' entries.
+std::string entry_stem(RowKind kind, const std::vector<std::string>& files) {
   std::string all = row_kind_name(kind);
   for (const std::string& file : files) {
     std::error_code error;
     all += "\n" + fs::weakly_canonical(file, error).string();
     if (error) fail_io(file, "the file can't be examined", error.value());
   }
-  char hash[17];
-  std::snprintf(hash, sizeof hash, "%016llx", static_cast<unsigned long long>(xxh64(all)));
-  return cat(fs::path(files[0]).stem().string().substr(0, 40), "-", hash);
+  return cat(fs::path(files[0]).stem().string().substr(0, 40), "-", hash_text(all));
+}
+
+std::string options_hash(ordered_json key) {
+  key.erase("files");
+  return hash_text(key.dump());
 }
 
 // Which of the files a store was made of are not as they were.
@@ -102,6 +123,34 @@ bool is_fresh(const fs::path& entry, const ordered_json& key) {
   return false;
 }
 
+// The last use of an entry; the beginning of time if it never had a lock.
+fs::file_time_type last_use(const fs::path& entry) {
+  std::error_code error;
+  const auto time = fs::last_write_time(entry.string() + kLockSuffix, error);
+  return error ? fs::file_time_type::min() : time;
+}
+
+// Makes room for one more entry of the same files: the least recently used of the others go, but for
+// those that another process works at. Who has one mapped keeps its pages.
+void remove_old_entries(const fs::path& own, const std::string& stem) {
+  std::vector<std::pair<fs::file_time_type, fs::path>> others;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(own.parent_path(), error)) {
+    const std::string name = entry.path().filename().string();
+    const bool same_files = name.size() == own.filename().string().size() && name.starts_with(stem);
+    if (same_files && entry.is_directory() && entry.path() != own)
+      others.emplace_back(last_use(entry.path()), entry.path());
+  }
+  std::sort(others.begin(), others.end());
+  for (size_t i = 0; i + kEntriesOfFiles <= others.size(); ++i) {
+    const fs::path& old = others[i].second;
+    EntryLock lock;
+    if (!lock.try_take(old.string() + kLockSuffix)) continue;
+    log_info(cat("removing ", old.string(), ": tokens of the same files with options of long ago"));
+    fs::remove_all(old, error);
+  }
+}
+
 }  // namespace
 
 fs::path cache_folder(const DataConfig& config) {
@@ -127,15 +176,17 @@ std::optional<fs::path> cached_store(const DataConfig& config, RowKind kind,
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) fail_io(folder.string(), "the cache folder can't be made", error.value());
-  options.output = folder / entry_name(kind, files);
   const ordered_json key = store_key(config, kind, tokenizer, options);
+  const std::string stem = entry_stem(kind, files);
+  options.output = folder / cat(stem, "-", options_hash(key));
   EntryLock lock;
-  if (!lock.take(options.output.string() + ".lock")) return std::nullopt;
+  if (!lock.take(options.output.string() + kLockSuffix)) return std::nullopt;
   if (is_fresh(options.output, key)) {
     log_debug(cat("tokens of ", files[0], files.size() > 1 ? " ..." : "", " from ",
                   options.output.string()));
     return options.output;
   }
+  if (!fs::exists(options.output)) remove_old_entries(options.output, stem);
   if (prepare_store(config, kind, tokenizer, options) == PrepareOutcome::kStopped)
     return std::nullopt;
   return options.output;

@@ -156,7 +156,8 @@ class Opener {
   }
 
   static RowSet set_of(const fs::path& folder, const StoreInfo& info, const char* name) {
-    return {name, open_token_store(folder, name), info.sets.at(name).counts, info.fingerprint};
+    return {name, open_token_store(folder, name), info.sets.at(name).counts, info.fingerprint,
+            ordered_json::array({info.key})};
   }
 
   static RowSet joined(const std::vector<RowSet>& parts) {
@@ -170,6 +171,7 @@ class Opener {
       add_counts(result.counts, part.counts);
       rows.push_back(part.rows);
       fingerprints += part.fingerprint;
+      if (rows.size() > 1) result.stores.push_back(part.stores.at(0));
     }
     result.rows = join_rows(std::move(rows));
     result.fingerprint = hex(xxh64(fingerprints));
@@ -268,6 +270,19 @@ std::string TrainingData::fingerprint() const {
                .dump();
   }
   return hex(xxh64(all));
+}
+
+ordered_json TrainingData::description() const {
+  ordered_json sources = ordered_json::array();
+  for (const TrainingSource& source : train) {
+    ordered_json entry = {{"path", source.share.path}, {"fingerprint", source.set.fingerprint}};
+    if (source.share.weight) entry["weight"] = *source.share.weight;
+    if (source.share.epochs) entry["epochs"] = *source.share.epochs;
+    if (source.share.tokens) entry["tokens"] = *source.share.tokens;
+    entry["stores"] = source.set.stores;
+    sources.push_back(std::move(entry));
+  }
+  return sources;
 }
 
 }  // namespace llama2zh

@@ -57,6 +57,21 @@ class TrainingDataTest : public ::testing::Test {
     return {};
   }
 
+  int entries() const {
+    int count = 0;
+    for (const auto& entry : fs::directory_iterator(config_.cache_dir))
+      count += entry.is_directory() ? 1 : 0;
+    return count;
+  }
+  fs::file_time_type newest_made() const {
+    auto newest = fs::file_time_type::min();
+    for (const auto& entry : fs::directory_iterator(config_.cache_dir)) {
+      if (entry.is_directory())
+        newest = std::max(newest, fs::last_write_time(entry.path() / "llama2zh_manifest.json"));
+    }
+    return newest;
+  }
+
   testing::TinyModel model_;
   testing::TemporaryFolder folder_;
   Tokenizer tokenizer_ = Tokenizer::load(model_.path());
@@ -86,27 +101,41 @@ TEST_F(TrainingDataTest, TheCacheIsTakenWhileNothingChanged) {
   const auto first = made_at();
   EXPECT_EQ(open().fingerprint(), fingerprint);
   EXPECT_EQ(made_at(), first);
-  ::testing::internal::CaptureStderr();
-  config_.min_characters = 5;
-  EXPECT_NE(open().fingerprint(), fingerprint);
-  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
-              ::testing::HasSubstr("are stale (min_characters): tokenising again"));
-  EXPECT_NE(made_at(), first);
   const TrainingData held = open();  // keeps its pages while the file is replaced below
   const std::vector<TokenId> before = ids_of(*held.train[0].set.rows);
   text("a.jsonl", 41);
   ::testing::internal::CaptureStderr();
-  EXPECT_EQ(open().counts().rows, 39);
+  EXPECT_EQ(open().counts().rows, 41);
   EXPECT_THAT(::testing::internal::GetCapturedStderr(),
               ::testing::ContainsRegex("are stale \\(files \\(.*a.jsonl"));
   EXPECT_EQ(ids_of(*held.train[0].set.rows), before);
-  // Another tokenizer.
+  EXPECT_EQ(entries(), 1);
+}
+
+TEST_F(TrainingDataTest, OptionsHaveCachesSideBySide) {
+  config_.train_files = {text("a.jsonl", 40)};
+  const std::string fingerprint = open().fingerprint();
+  config_.min_characters = 5;
+  EXPECT_NE(open().fingerprint(), fingerprint);
   const Tokenizer other = Tokenizer::load(folder_.write(
       "other/tokenizer.model", testing::first_pieces() + testing::piece_field("▁", -1) +
                                    testing::piece_field("a", -2) + testing::llama_specs()));
-  ::testing::internal::CaptureStderr();
   open_training_data(config_, RowKind::kPretrain, other);
-  EXPECT_THAT(::testing::internal::GetCapturedStderr(), ::testing::HasSubstr("stale (tokenizer)"));
+  EXPECT_EQ(entries(), 3);
+  const auto newest = newest_made();
+  config_.min_characters = 0;
+  EXPECT_EQ(open().fingerprint(), fingerprint);  // as it was, not made again
+  EXPECT_EQ(newest_made(), newest);
+  // The least recently used one goes: the first is the one that was used last.
+  for (int least : {6, 7, 8}) {
+    config_.min_characters = least;
+    open();
+    EXPECT_LE(entries(), 4);
+  }
+  const auto last = newest_made();
+  config_.min_characters = 0;
+  EXPECT_EQ(open().fingerprint(), fingerprint);
+  EXPECT_EQ(newest_made(), last);
 }
 
 TEST_F(TrainingDataTest, OneMakesTheCacheAndTheOthersWait) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "llama2zh/base/json.h"
 #include "llama2zh/data/datasets.h"
 #include "llama2zh/data/loader.h"
 #include "llama2zh/data/row_source.h"
@@ -16,6 +17,7 @@ struct RowSet {
   std::shared_ptr<const RowSource> rows;
   RowCounts counts;
   std::string fingerprint;  // of ids and targets
+  ordered_json stores;      // the keys (token_store.h) of the stores it comes from
 };
 
 struct TrainingSource {
@@ -34,6 +36,9 @@ struct TrainingData {
   int64_t total_supervised() const;
   // Of what is trained on, 16 hex digits: sources and shares.
   std::string fingerprint() const;
+  // What the fingerprint comes from, for data_differences(): a list of sources with their shares,
+  // files and options.
+  ordered_json description() const;
 };
 
 // Opens what data.train_files or data.mixture and data.validation_files name: token stores as they
