@@ -21,6 +21,9 @@ StepCost::StepCost(Llama& model) {
     if (linear.lora) per_token_ += flops_a_token(linear.lora->a) + flops_a_token(linear.lora->b);
   });
   per_supervised_ = flops_a_token(model.lm_head);
+  if (model.lm_head_rows.defined()) {  // only they train; the matrix itself is frozen
+    per_supervised_ += 2 * static_cast<double>(model.lm_head_rows.numel());
+  }
   const LlamaConfig& config = model.config;
   per_pair_ = 12.0 * static_cast<double>(config.num_hidden_layers * config.num_attention_heads *
                                          config.head_dim);

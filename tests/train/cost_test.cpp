@@ -51,5 +51,23 @@ TEST(StepCost, FrozenWeightsCostFourAndLoraSix) {
                        attention_flops({10}));  // the unsupervised batch is not run
 }
 
+TEST(StepCost, OfAHeadWhoseLastRowsTrainTheyAloneHaveAGradient) {
+  for (const bool tied : {false, true}) {
+    LlamaConfig config = tiny_model_config();
+    config.tie_word_embeddings = tied;
+    const auto model = random_model(config, 1, at::kFloat, at::kCPU);
+    LoraConfig lora;
+    lora.rank = 3;
+    lora.target_modules = {"q_proj"};
+    lora.modules_to_save = {"embed_tokens", "lm_head"};
+    inject_lora(*model, lora, 1, {.first_trained_row = 40});
+    const double lora_weights = 2 * 3 * (16 + 16), trained_rows = 8 * 16;
+    EXPECT_DOUBLE_EQ(StepCost(*model).flops(batch_of({0, 10}, 9)),
+                     10 * (4 * 2 * kLayerWeights + 6 * lora_weights) +
+                         9 * (4 * kHeadWeights + 2 * trained_rows) + attention_flops({10}))
+        << tied;
+  }
+}
+
 }  // namespace
 }  // namespace llama2zh

@@ -14,7 +14,8 @@ namespace llama2zh {
 //   matrices  4 a weight and token: forward 2, gradient of the input 2 (frozen weights too)
 //             2 more a trained weight and token: its gradient; so LoRA's A and B and full
 //             training cost 6, as in PaLM's definition
-//   head      the same, for supervised tokens only
+//   head      the same, for supervised tokens only; where only its last rows train, they alone have
+//             a gradient
 //   attention 12 x heads x head_dim x pairs of tokens that see each other, a layer: causal, within
 //             a sequence (PaLM counts every pair of a block)
 // Recomputation by activation checkpointing, norms, softmax, embedding lookups and the optimizer
