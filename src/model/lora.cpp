@@ -17,6 +17,7 @@
 #include "full_weights.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
+#include "llama2zh/model/lora_patterns.h"
 
 namespace llama2zh {
 namespace {
@@ -139,6 +140,11 @@ std::vector<std::string> alpha_pattern_texts(const PeftConfig& config) {
   return pattern_texts(config.alpha_pattern);
 }
 
+void check_lora_patterns(const PeftConfig& rules, const std::vector<std::string>& adapted) {
+  check_patterns_used(rules.rank_pattern, adapted, "lora.rank_pattern");
+  check_patterns_used(rules.alpha_pattern, adapted, "lora.alpha_pattern");
+}
+
 void inject_lora(Llama& model, const LoraConfig& config, uint64_t seed, const TrainScope& scope) {
   check_targets(config.target_modules);
   std::vector<std::string> full, names, adapted;
@@ -157,8 +163,7 @@ void inject_lora(Llama& model, const LoraConfig& config, uint64_t seed, const Tr
     linear.lora = initial_lora(config, rules, name, linear, model.device(), random);
     adapted.push_back(name);
   });
-  check_patterns_used(rules.rank_pattern, adapted, "rank_pattern");
-  check_patterns_used(rules.alpha_pattern, adapted, "alpha_pattern");
+  check_lora_patterns(rules, adapted);
   mark_adapters(model, frozen, names);
   for (const std::string& name : full) {
     names.push_back(name);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "llama2zh/model/load.h"
+#include "llama2zh/model/lora_patterns.h"
 #include "llama2zh/model/trained_weights.h"
 #include "llama2zh/train/quantized_moment.h"
 
@@ -29,6 +30,7 @@ std::vector<PlannedParameter> all_parameters(const LlamaConfig& model, const Run
   LlamaConfig plain = model;  // adapters have the shapes of weights, not of their codes
   plain.quantization.reset();
   std::vector<PlannedParameter> result;
+  std::vector<std::string> adapted;
   for (const TensorInfo& info : expected_tensors(plain, at::kFloat)) {
     const std::string module = info.name.substr(0, info.name.rfind('.'));
     const bool shared = model.tie_word_embeddings && module == "model.embed_tokens" &&
@@ -36,12 +38,15 @@ std::vector<PlannedParameter> all_parameters(const LlamaConfig& model, const Run
     if (full || names_module(run.lora.modules_to_save, module) || shared) {
       result.push_back({info.name, full_elements(info, module, run.train.first_trained_row)});
     } else if (names_module(run.lora.target_modules, module)) {
+      adapted.push_back(module);
       const int64_t rank = rules.rank_of(module), out = info.shape[0], in = info.shape[1];
       result.push_back({module + ".lora_A.weight", rank * in});
       result.push_back({module + ".lora_B.weight", rank * out});
       if (run.lora.use_dora) result.push_back({module + ".lora_magnitude_vector", out});
     }
   }
+  // An adapter that is continued has the patterns that it has.
+  if (!full && run.model.peft_path.empty()) check_lora_patterns(rules, adapted);
   return result;
 }
 
