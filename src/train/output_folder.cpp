@@ -3,8 +3,6 @@
 // staged inside it and then moved up, file by file, with the manifest as the commit mark.
 #include "train/output_folder.h"
 
-#include <unistd.h>
-
 #include <string>
 #include <vector>
 
@@ -12,6 +10,7 @@
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/text.h"
+#include "llama2zh/base/writable.h"
 #include "llama2zh/formats/manifest.h"
 #include "llama2zh/formats/output_folder.h"
 #include "llama2zh/model/merge.h"
@@ -125,9 +124,7 @@ void check_output_folder(const RunConfig& config) {
   if (!fs::is_directory(existing)) {
     fail_usage(existing.string(), "expected a folder, found a file", "name another output_dir");
   }
-  if (::access(existing.c_str(), W_OK) != 0) {
-    fail_io(existing.string(), "the output folder can't be written to", errno);
-  }
+  check_writable(output);
   const bool resumes = config.resume || !config.resume_from.empty();
   if (resumes && config.overwrite) {
     fail_usage("overwrite", "can't be asked for together with resume", "pass one of the two");
