@@ -153,9 +153,10 @@ bool has_words(std::string_view name, std::string_view words) {
   return cat("_", name, "_").find(cat("_", words, "_")) != std::string::npos;
 }
 
-// The only key that `name` shortens: by its initials, or else by some of its words; of several the
-// only one in the section that was named. "" if there is none.
-std::string unshortened(const OptionTable& options, const std::string& name) {
+// The keys that `name` shortens: by its initials, or else by some of its words; those of the section
+// that was named, if there are any. None if they are too many to be a hint.
+std::vector<std::string> unshortened(const OptionTable& options, const std::string& name) {
+  constexpr size_t kMost = 3;
   const std::string section = section_part(name), last = name.substr(name.rfind('.') + 1);
   if (last.empty()) return {};
   for (const bool by_initials : {true, false}) {
@@ -167,7 +168,7 @@ std::string unshortened(const OptionTable& options, const std::string& name) {
       if (section_part(entry.key) == section) in_section.push_back(entry.key);
     }
     const std::vector<std::string>& found = in_section.empty() ? all : in_section;
-    if (found.size() == 1) return found.front();
+    if (!found.empty() && found.size() <= kMost) return found;
   }
   return {};
 }
@@ -233,12 +234,15 @@ std::string did_you_mean(const OptionTable& options, std::string_view key) {
     for (size_t dot = entry.key.find('.'); dot != std::string::npos;
          dot = entry.key.find('.', dot + 1)) {
       const std::string section = entry.key.substr(0, dot);
-      if (std::find(keys.begin(), keys.end(), section) == keys.end()) keys.push_back(section);
+      const bool known = canonical.starts_with(section + ".");  // that much was right
+      if (!known && std::find(keys.begin(), keys.end(), section) == keys.end())
+        keys.push_back(section);
     }
   }
-  std::string near = same_name.size() == 1 ? same_name.front() : unshortened(options, canonical);
-  if (near.empty()) near = nearest(canonical, keys);
-  return near.empty() ? "" : cat("did you mean \"", near, "\"?");
+  std::vector<std::string> near = same_name;
+  if (near.size() != 1) near = unshortened(options, canonical);
+  if (near.empty()) near = {nearest(canonical, keys)};
+  return near.front().empty() ? "" : cat("did you mean \"", join(near, "\" or \""), "\"?");
 }
 
 void check_values(const OptionTable& options, const Provenance& provenance) {

@@ -87,7 +87,7 @@ Range one_of(std::vector<std::string> choices) {
 }
 
 Range some_of(std::vector<std::string> choices) {
-  std::string text = "some of " + join(choices, ", ") + ", none twice";
+  std::string text = "some of " + join(choices, ", ") + ", each once";
   Range each = one_of(std::move(choices));
   const auto distinct = [holds = each.holds](const json& value) {
     if (!holds(value)) return false;

@@ -301,7 +301,7 @@ TEST_F(ChainTest, ConfigShowsWhereValuesCameFrom) {
 TEST_F(ChainTest, ConfigValidateKnowsModulesAndDevices) {
   const std::vector<std::pair<std::string, std::string>> wrong = {
       {R"({"lora": {"target_modules": ["q_prj"]}})", "did you mean \"q_proj\"?"},
-      {R"({"lora": {"target_modules": ["q_proj", "q_proj"]}})", "none twice"},
+      {R"({"lora": {"target_modules": ["q_proj", "q_proj"]}})", "each once"},
       {R"({"lora": {"modules_to_save": ["foo"]}})", "embed_tokens"},
       {R"({"model": {"device": "gpu"}})", "cuda:N"},
       {R"({"json": true})", "unknown key"}};

@@ -92,6 +92,13 @@ TEST_F(LoadConfig, UnknownKeysNameLineAndNearestKey) {
             "c.json:1: unknown key \"steps\"; did you mean \"max_steps\"?");
   EXPECT_EQ(load_error("{\"train\": {\"lora\": {\"r\": 1}}}"),
             "c.json:1: unknown key \"train.lora.r\"; did you mean \"train.lora.rank\"?");
+  EXPECT_EQ(load_error("{\"train\": {\"lora\": {\"modules\": []}}}"),
+            "c.json:1: unknown key \"train.lora.modules\"; did you mean "
+            "\"train.lora.target_modules\"?");
+  EXPECT_EQ(load_error("{\"s\": 1}"),
+            "c.json:1: unknown key \"s\"; did you mean \"system\" or "
+            "\"seed\" or \"train.shuffle\"?");
+  EXPECT_EQ(load_error("{\"train\": {\"xxxx\": 1}}"), "c.json:1: unknown key \"train.xxxx\"");
   EXPECT_EQ(load_error("{\"zzzzzz\": 1}"), "c.json:1: unknown key \"zzzzzz\"");
 }
 
