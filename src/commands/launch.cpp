@@ -55,6 +55,15 @@ void check_launched_verb(const std::vector<std::string>& words) {
              cat("expected ", join(kLaunchedVerbs, " or ")));
 }
 
+// Without the dashes the verb's options would be taken for the launcher's.
+void check_dashes(const std::vector<std::string>& args) {
+  for (const std::string& verb : kLaunchedVerbs) {
+    if (std::find(args.begin(), args.end(), verb) == args.end()) continue;
+    fail_usage("launch", cat("there are no two dashes before ", verb),
+               cat("write llama2zh launch OPTIONS -- ", verb, " ITS OPTIONS"));
+  }
+}
+
 void check_devices(const LaunchConfig& config, const LaunchPlan& plan, const RunConfig& run,
                    int64_t gpus) {
   if (run.model.device == "cpu" || gpus == 0) return;
@@ -88,6 +97,7 @@ CommandSpec launch_spec() {
 int run_launch(const std::vector<std::string>& args) {
   const auto dashes = std::find(args.begin(), args.end(), "--");
   const std::vector<std::string> verb(dashes == args.end() ? dashes : dashes + 1, args.end());
+  if (dashes == args.end()) check_dashes(args);
   LaunchConfig config;
   const OptionTable options = bind_options(config);
   if (parse_command_line(launch_spec(), options, {args.begin(), dashes}).help) return 0;

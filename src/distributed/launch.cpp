@@ -65,17 +65,20 @@ std::string how_it_ended(const RankFailure& failure) {
   return cat("was killed by signal ", failure.signal, " (", ::strsignal(failure.signal), ")");
 }
 
+// Rank 0's were shown as they came, and nothing of another rank stands behind them.
 void print_last_lines(const RankFailure& failure) {
-  if (failure.last_lines.empty()) return;
+  if (failure.last_lines.empty() || failure.rank == 0) return;
   log_info(cat("the last lines of rank ", failure.rank, ":"));
   for (const std::string& line : failure.last_lines) log_info(cat("  | ", line));
 }
 
 [[noreturn]] void fail_with(const RankFailure& failure) {
   std::string problem = how_it_ended(failure);
-  if (!failure.last_words.empty()) problem += cat(", after: ", failure.last_words);
+  if (!failure.last_words.empty() && failure.rank != 0)
+    problem += cat(", after: ", failure.last_words);
   const bool usage = failure.exit_code == kUsageExitCode;
-  std::string remedy = failure.last_lines.empty() ? "its output is above" : "";
+  const bool above = failure.last_lines.empty() || failure.rank == 0;
+  std::string remedy = above ? "its output is above" : "";
   if (failure.signal == SIGKILL) {
     remedy = "if nobody killed it, the host ran out of memory (see dmesg)";
   }

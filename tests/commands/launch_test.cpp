@@ -204,6 +204,7 @@ TEST_F(Launch, NoRankOutlivesTheLauncher) {
 TEST_F(Launch, BadOptionsStartNothing) {
   const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
       {{"--nproc-per-node", "2"}, "no verb to start"},
+      {{"--nproc-per-node", "2", "sft", "--config", "x"}, "no two dashes before sft"},
       {{"--nproc-per-node", "2", "--", "generate"}, "not a verb that several processes share"},
       {{"--nproc-per-node", "0", "--", "pretrain"}, "--nproc-per-node: '0'"},
       {{"--nproc", "2", "--", "pretrain"}, "--nproc"},

@@ -171,5 +171,86 @@ TEST_F(LaunchTraining, PreferencesOnTwoRanksAreThoseOnOne) {
   EXPECT_TRUE(reference("dpo-1").allclose(reference("dpo-2"), 1e-5, 1e-5));
 }
 
+// What is wrong is found by every rank and said once.
+TEST_F(LaunchTraining, AnErrorOfAllRanksIsToldByTheFirst) {
+  std::vector<std::string> args = launch_args("wrong", {}, {"--lora.rank_pattern", "qproj=4"});
+  args[2] = "2";
+  const ProgramResult result = run_program(folder_->path(), args);
+  EXPECT_EQ(result.exit_code, 2) << result.err;
+  const std::string told = "lora.rank_pattern: \"qproj\" matches no module";
+  const size_t first = result.err.find(told);
+  ASSERT_NE(first, std::string::npos) << result.err;
+  EXPECT_EQ(result.err.find(told, first + 1), std::string::npos) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("error: rank 0 on "));
+}
+
+TEST_F(LaunchTraining, OneRankAloneNamesItself) {
+  std::vector<std::string> args = launch_args("wrong", {}, {"--lora.rank_pattern", "qproj=4"});
+  args.erase(args.begin(), args.begin() + 4);  // the verb alone, as torchrun starts it
+  for (const auto& [name, value] : {std::pair("RANK", "1"), {"WORLD_SIZE", "2"}})
+    ::setenv(name, value, 1);
+  const ProgramResult result = run_program(folder_->path(), args);
+  for (const char* name : {"RANK", "WORLD_SIZE"}) ::unsetenv(name);
+  EXPECT_EQ(result.exit_code, 2) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("error: rank 1: lora.rank_pattern: \"qproj\""));
+}
+
+TEST_F(LaunchTraining, LoraOptionsDoNotGoWithMethodFull) {
+  std::ofstream(*folder_ / "lora.json") << R"({"lora": {"rank": 4, "use_dora": true}})";
+  std::ofstream(*folder_ / "full.json") << R"({"method": "full", "lora": {"use_dora": true}})";
+  const auto plan = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> args = {
+        "pretrain",     "--model.path", "base",        "--data.train_files", "text.txt",
+        "--output_dir", "plans",        "--plan_only", "--data.block_size",  "64"};
+    args.insert(args.end(), more.begin(), more.end());
+    return run_program(folder_->path(), args);
+  };
+  ProgramResult result = plan({"--method", "full", "--lora.use_dora", "--lora.rank", "4"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.err, HasSubstr("no adapter (set: lora.rank, lora.use_dora); leave it out"));
+  EXPECT_EQ(plan({"--config", "full.json"}).exit_code, 2);
+  result = plan({"--config", "lora.json", "--method", "full"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("lora.rank, lora.use_dora of lora.json do not count"));
+  EXPECT_EQ(plan({"--config", "lora.json"}).exit_code, 0);
+}
+
+TEST_F(LaunchTraining, WhatIsWrongIsFoundByThePlan) {
+  const auto plan = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> args = {
+        "pretrain", "--model.path", "base",  "--plan_only",       "--data.train_files",
+        "text.txt", "--output_dir", "plans", "--data.block_size", "64"};
+    args.insert(args.end(), more.begin(), more.end());
+    return run_program(folder_->path(), args);
+  };
+  EXPECT_THAT(plan({"--lora.alpha_pattern", "mlp=4"}).err,
+              HasSubstr("lora.alpha_pattern: \"mlp\" matches no module"));
+  EXPECT_EQ(plan({"--lora.alpha_pattern", "mlp.*=4"}).exit_code, 0);
+  const ProgramResult none = plan({"--lora.modules_to_save=", "--lora.rank", "2"});
+  EXPECT_EQ(none.exit_code, 0) << none.err;
+  const ProgramResult unwritable =
+      run_program(folder_->path(), {"pretrain", "--plan_only", "--output_dir", "/proc/x"});
+  EXPECT_EQ(unwritable.exit_code, 1);  // before the model, which is not even named
+  EXPECT_THAT(unwritable.err, HasSubstr("/proc/x: the output folder can't be written to"));
+}
+
+// The step where a run was to stop: again is nothing to do, beyond it a mistake.
+TEST_F(LaunchTraining, StopAtStepBehindTheCheckpoint) {
+  const auto at = [&](const std::string& step, const std::vector<std::string>& more) {
+    std::vector<std::string> args = launch_args("stopped_at", {}, {"--train.stop_at_step", step});
+    args.erase(args.begin(), args.begin() + 4);
+    args.insert(args.end(), more.begin(), more.end());
+    return run_program(folder_->path(), args);
+  };
+  EXPECT_EQ(at("4", {}).exit_code, 0);
+  const ProgramResult again = at("4", {"--resume"});
+  EXPECT_EQ(again.exit_code, 0);
+  EXPECT_THAT(again.err, HasSubstr("train.stop_at_step is 4; no step was made"));
+  const ProgramResult beyond = at("3", {"--resume"});
+  EXPECT_EQ(beyond.exit_code, 2);
+  EXPECT_THAT(beyond.err, HasSubstr("train.stop_at_step: is 3, but "));
+  EXPECT_EQ(at("5", {"--resume"}).exit_code, 0);
+}
+
 }  // namespace
 }  // namespace llama2zh
