@@ -3,10 +3,12 @@
 // fingerprint, so that moved files are no difference.
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
+#include "llama2zh/data/data_differences.h"
 #include "llama2zh/train/checkpoint.h"
 
 namespace llama2zh {
@@ -83,6 +85,8 @@ void flatten(const ordered_json& value, const std::string& prefix,
   }
 }
 
+constexpr const char* kAccumulation = "train.gradient_accumulation_steps";
+
 std::map<std::string, std::string> compared(const TrainingState& state) {
   std::map<std::string, std::string> options;
   flatten(state.config, "", options);
@@ -91,17 +95,42 @@ std::map<std::string, std::string> compared(const TrainingState& state) {
     return free_options().count(option.first) != 0 || (full && option.first.starts_with("lora."));
   });
   flatten(state.identity, "", options);
-  // What counts is the number of micro-batches that make a step, on however many ranks.
-  const auto ranks = options.find("ranks");
-  auto accumulation = options.find("train.gradient_accumulation_steps");
-  if (ranks != options.end()) {
-    if (accumulation != options.end()) {
-      accumulation->second =
-          std::to_string(std::stoll(accumulation->second) * std::stoll(ranks->second));
-    }
-    options.erase(ranks);
-  }
+  options.erase("ranks");  // counts in StepSize
   return options;
+}
+
+// What counts is the number of micro-batches that make a step, on however many ranks.
+struct StepSize {
+  int64_t accumulation = 1, ranks = 1;
+  int64_t micro_batches() const { return accumulation * ranks; }
+  std::string text() const {
+    return cat(accumulation, " on ", ranks, ranks == 1 ? " rank" : " ranks");
+  }
+};
+
+std::optional<StepSize> step_size(const TrainingState& state) {
+  const ordered_json::json_pointer accumulation("/train/gradient_accumulation_steps");
+  if (!state.config.contains(accumulation)) return std::nullopt;
+  const ordered_json& steps = state.config.at(accumulation);
+  if (!steps.is_number_integer()) return std::nullopt;
+  return StepSize{steps.get<int64_t>(), state.identity.value("ranks", int64_t{1})};
+}
+
+// The line about kAccumulation; "" if steps are as large as they were.
+std::string step_difference(const StepSize& before, const StepSize& now) {
+  const int64_t whole = before.micro_batches();
+  if (whole == now.micro_batches()) return {};
+  if (before.ranks == now.ranks) {
+    return cat(kAccumulation, ": ", before.accumulation, " in the checkpoint, ", now.accumulation,
+               " now");
+  }
+  const bool divides = whole % now.ranks == 0;
+  const std::string remedy =
+      divides ? cat(StepSize{whole / now.ranks, now.ranks}.text(), " keeps the mathematics")
+              : cat("no number on ", now.ranks, " ranks makes ", whole);
+  return cat(kAccumulation, ": the number of ranks changed: ", before.text(),
+             " in the checkpoint, ", now.text(), " now (micro-batches in a step: ", whole, " and ",
+             now.micro_batches(), "); ", remedy);
 }
 
 std::string value_or(const std::map<std::string, std::string>& options, const std::string& key) {
@@ -126,9 +155,19 @@ std::vector<std::string> changed_options(const TrainingState& saved, const Train
                near.empty() ? "" : cat("did you mean ", near, "?"));
   }
   std::vector<std::string> lines;
+  const std::optional<StepSize> step_before = step_size(saved), step_now = step_size(now);
   for (const std::string& key : keys) {
-    if (value_or(before, key) == value_or(after, key)) continue;
     if (std::find(allowed.begin(), allowed.end(), key) != allowed.end()) continue;
+    if (key == kAccumulation && step_before && step_now) {
+      const std::string line = step_difference(*step_before, *step_now);
+      if (!line.empty()) lines.push_back(line);
+      continue;
+    }
+    if (value_or(before, key) == value_or(after, key)) continue;
+    const std::vector<std::string> differences =
+        key == "data" ? data_differences(saved.data, now.data) : std::vector<std::string>();
+    for (const std::string& difference : differences) lines.push_back(cat(key, ": ", difference));
+    if (!differences.empty()) continue;
     lines.push_back(cat(key, ": ", value_or(before, key), " in the checkpoint, ",
                         value_or(after, key), " now"));
   }

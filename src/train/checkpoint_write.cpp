@@ -57,7 +57,8 @@ ordered_json state_to_json(const TrainingState& state) {
           {"supervised_tokens", state.supervised},
           {"run_id", state.run_id},
           {"identity", state.identity},
-          {"config", state.config}};
+          {"config", state.config},
+          {"data", state.data}};
 }
 
 void refuse_foreign(const fs::path& target, const std::string& run_id) {

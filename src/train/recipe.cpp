@@ -165,9 +165,25 @@ void check_unchanged(const TrainingState& saved, const TrainingState& now, const
                      const fs::path& checkpoint) {
   const auto changed = changed_options(saved, now, config.allow_changed);
   if (changed.empty()) return;
+  std::vector<std::string> keys;
+  for (const std::string& line : changed) {
+    const std::string key = line.substr(0, line.find(':'));
+    if (keys.empty() || keys.back() != key) keys.push_back(key);
+  }
   fail_usage(checkpoint.string(),
              cat("these options differ from the run to be resumed: ", join(changed, "; ")),
-             "use the old values, or pass --allow-changed with the keys that may differ");
+             cat("use the old values, or pass --allow-changed with those of the keys that may "
+                 "differ: ",
+                 join(keys, " ")));
+}
+
+// The same step again is no mistake: a job that is run once more has nothing left to do.
+void check_stop(const TrainingState& saved, const RunConfig& config, const fs::path& checkpoint) {
+  const int64_t stop = config.train.stop_at_step;
+  if (stop == 0 || stop >= saved.step) return;
+  fail_usage("train.stop_at_step",
+             cat("is ", stop, ", but ", checkpoint.string(), " is beyond it, at step ", saved.step),
+             "name a later step or leave it out");
 }
 
 TrainingState initial_state(RunConfig& config, const RunInputs& inputs,
@@ -178,6 +194,7 @@ TrainingState initial_state(RunConfig& config, const RunInputs& inputs,
   state.identity = {{"data", inputs.data.fingerprint()},
                     {"model", base_identity},
                     {"tokenizer", inputs.tokenizer.fingerprint()}};
+  state.data = inputs.data.description();
   return state;
 }
 
@@ -313,6 +330,7 @@ TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator&
   if (checkpoint) {
     saved = read_training_state(*checkpoint);
     check_unchanged(*saved, state, config, *checkpoint);
+    check_stop(*saved, config, *checkpoint);
   }
   // Of several ranks none may leave alone: they agree on it before the first step.
   if (!environment.distributed() && stop.asked()) {
@@ -375,7 +393,10 @@ TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator&
   if (environment.rank == 0) samples.open(trainer.state().step);
 
   if (trainer.run() == TrainOutcome::kStopped) {
-    log_info("stopped; go on with the same command and --resume");
+    const int64_t stop_at = config.train.stop_at_step;
+    const bool there = stop_at > 0 && trainer.state().step >= stop_at;
+    log_info(there ? "stopped; go on with --resume and a later train.stop_at_step, or none"
+                   : "stopped; go on with the same command and --resume");
     return TrainOutcome::kStopped;
   }
   if (environment.rank != 0) {

@@ -97,7 +97,7 @@ Trainer::Trainer(TrainerParts parts, const TrainerConfig& config)
 }
 
 void Trainer::resume(const fs::path& checkpoint, const TrainingState& state) {
-  const ordered_json config = state_.config, identity = state_.identity;
+  const ordered_json config = state_.config, identity = state_.identity, data = state_.data;
   restore_checkpoint(checkpoint, state, runner_.optimizer());
   const bool dynamic = runner_.loss_scale().dynamic;
   runner_.loss_scale() = state.loss_scale;
@@ -106,6 +106,7 @@ void Trainer::resume(const fs::path& checkpoint, const TrainingState& state) {
   if (best_metric_of(config) != best_metric_of(state_.config)) state_.best = {};
   state_.config = config;  // options that were allowed to change
   state_.identity = identity;
+  state_.data = data;
   saved_step_ = state.step;
   if (!is_first()) {
     restore_rank_random(checkpoint, parts_.group->rank(), parts_.model->device());
@@ -278,8 +279,11 @@ void Trainer::answer_samples() {
 
 TrainOutcome Trainer::stop() {
   if (progress_) progress_->finish("stopped");
-  const std::string reason = stop_.reason();
-  log_info(cat("stopping after step ", state_.step, reason.empty() ? "" : ": ", reason));
+  std::string reason = stop_.reason();
+  const bool at_step = config_.stop_at_step > 0 && state_.step >= config_.stop_at_step;
+  if (reason.empty() && at_step) reason = cat("train.stop_at_step is ", config_.stop_at_step);
+  log_info(cat("stopping after step ", state_.step, reason.empty() ? "" : ": ", reason,
+               session_steps_ == 0 ? "; no step was made" : ""));
   if (profiler_) profiler_->finish();
   if (state_.step > 0) save_now();
   if (is_first()) write_trainer_state();

@@ -206,5 +206,47 @@ TEST(Resume, DifferencesAreListed) {
   EXPECT_NE(text.find("did you mean train.learning_rate"), std::string::npos) << text;
 }
 
+TEST(Resume, AnotherNumberOfRanksIsNamedWithWhatKeepsTheMathematics) {
+  TrainingState saved;
+  saved.config = {{"train", {{"gradient_accumulation_steps", 4}}}};
+  saved.identity = {{"ranks", 2}};
+  TrainingState now = saved;
+  now.identity["ranks"] = 4;
+  EXPECT_EQ(
+      changed_options(saved, now, {}),
+      (std::vector<std::string>{
+          "train.gradient_accumulation_steps: the number of ranks changed: 4 on 2 ranks in the "
+          "checkpoint, 4 on 4 ranks now (micro-batches in a step: 8 and 16); 2 on 4 ranks "
+          "keeps the mathematics"}));
+  EXPECT_TRUE(changed_options(saved, now, {"train.gradient_accumulation_steps"}).empty());
+  now.config["train"]["gradient_accumulation_steps"] = 2;
+  EXPECT_TRUE(changed_options(saved, now, {}).empty());
+  now.identity.erase("ranks");  // one process alone
+  EXPECT_NE(changed_options(saved, now, {})[0].find("8 on 1 rank keeps"), std::string::npos);
+  now.identity["ranks"] = 3;
+  EXPECT_NE(changed_options(saved, now, {})[0].find("no number on 3 ranks makes 8"),
+            std::string::npos);
+  now.identity["ranks"] = 2;
+  EXPECT_EQ(
+      changed_options(saved, now, {}),
+      (std::vector<std::string>{"train.gradient_accumulation_steps: 4 in the checkpoint, 2 now"}));
+}
+
+TEST(Resume, OtherDataAreListed) {
+  TrainingState saved;
+  saved.identity = {{"data", "1"}};
+  saved.data = {{{"path", ""},
+                 {"fingerprint", "1"},
+                 {"stores", {{{"files", {{{"path", "a.txt"}, {"bytes", 1}}}}, {"field", "x"}}}}}};
+  TrainingState now = saved;
+  now.identity["data"] = now.data[0]["fingerprint"] = "2";
+  now.data[0]["stores"][0]["files"][0]["path"] = "b.txt";
+  now.data[0]["stores"][0]["field"] = "y";
+  EXPECT_EQ(changed_options(saved, now, {}),
+            (std::vector<std::string>{"data: a.txt was removed", "data: b.txt was added",
+                                      "data: data.field: \"x\" in the checkpoint, \"y\" now"}));
+  EXPECT_TRUE(changed_options(saved, now, {"data"}).empty());
+}
+
 }  // namespace
 }  // namespace llama2zh

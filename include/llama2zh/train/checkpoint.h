@@ -35,6 +35,9 @@ struct TrainingState {
   std::string run_id;     // checkpoints of another run in the same folder are never touched
   ordered_json config;    // the run's options, resolved
   ordered_json identity;  // {"data", "model", "tokenizer"}: fingerprints of what they point at
+  // TrainingData::description(), which says what is behind another fingerprint; empty in checkpoints
+  // of an older program.
+  ordered_json data;
 };
 
 struct CheckpointEntry {
@@ -110,7 +113,8 @@ void rotate_checkpoints(const std::filesystem::path& output_dir, const std::stri
                         int64_t keep, int64_t newest, int64_t best);
 
 // One line for each compared option whose value differs: "train.learning_rate: 1e-4 in the
-// checkpoint, 2e-4 now". Options without influence on the weights are not compared; names in
+// checkpoint, 2e-4 now"; other data give a line for each file, share or option that differs. Each
+// begins with the key that `allowed` would take. Options without influence on the weights are not compared; names in
 // `allowed` are left out (kUsage with the nearest name if one is not a compared option).
 std::vector<std::string> changed_options(const TrainingState& saved, const TrainingState& now,
                                          const std::vector<std::string>& allowed);
