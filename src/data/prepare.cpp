@@ -1,14 +1,11 @@
-// Journal: prepare_state.json in OUTPUT.llama2zh.partial says up to which chunk the input is done, how long
-// each file was then, and what the collector knew. It is written after the files it speaks of are on
-// the disk. On resuming the files are cut to it; chunks of a half-read file are read again, but not
-// tokenised.
+// Tokenising files into a store; what is in the making is in store_builder.cpp.
 #include "llama2zh/data/prepare.h"
 
 #include <chrono>
 #include <memory>
 #include <optional>
 
-#include "data/store_writer.h"
+#include "data/store_builder.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/progress.h"
@@ -19,14 +16,9 @@
 namespace llama2zh {
 namespace {
 
-constexpr const char* kStateFile = "prepare_state.json";
-constexpr const char* kHashFile = "hashes";
-constexpr uint64_t kMaxBadRowBytes = uint64_t{16} << 20;
 constexpr auto kQuiet = std::chrono::seconds(2);
 
 using Clock = std::chrono::steady_clock;
-
-int64_t id_bytes_for(const Tokenizer& tokenizer) { return tokenizer.vocab_size() <= 65536 ? 2 : 4; }
 
 // Shows how far tokenising is, once it takes longer than kQuiet.
 class PrepareProgress {
@@ -62,161 +54,6 @@ class PrepareProgress {
   uint64_t total_ = 0, text_bytes_ = 0;
   Clock::time_point start_ = Clock::now();
   std::optional<Progress> bar_;
-};
-
-// The growing store and its journal.
-class StoreBuilder : public RowStorage {
- public:
-  StoreBuilder(const fs::path& folder, RowKind kind, const Tokenizer& tokenizer,
-               const PrepareOptions& options, ordered_json key)
-      : folder_(folder),
-        kind_(kind),
-        tokenizer_(tokenizer),
-        layout_{kind, id_bytes_for(tokenizer), options.shard_tokens},
-        splits_(options.held_out > 0),
-        key_(std::move(key)) {}
-
-  // Takes up what the folder holds of the same work; else empties it.
-  ChunkPlace open(RowCollector& collector) {
-    const ordered_json state = read_state();
-    if (state.is_null()) {
-      for (const auto& entry : fs::directory_iterator(folder_)) fs::remove_all(entry.path());
-      open_sets({}, {});
-      open_files(0, 0);
-      return {};
-    }
-    open_sets(state.at("sets").at(0), splits_ ? state.at("sets").at(1) : ordered_json());
-    open_files(state.at("hashes"), state.at("bad_bytes"));
-    RowCollector::State rows;
-    rows.counts = {counts_from_json(state.at("counts").at(0)),
-                   counts_from_json(state.at("counts").at(1))};
-    rows.open = state.at("open");
-    rows.open_characters = state.at("open_characters");
-    collector.restore(rows, read_hashes());
-    return {state.at("file"), state.at("chunk")};
-  }
-
-  void append(size_t set, const EncodedRow& row) override { writer(set).append(row); }
-  void abandon(size_t set) override { writer(set).abandon(); }
-  void note_bad(const std::string& text) override {
-    if (bad_rows_->size() < kMaxBadRowBytes)
-      bad_rows_->append((text + "\n").data(), text.size() + 1);
-  }
-  void note_hash(uint64_t hash) override { hashes_->append(&hash, sizeof hash); }
-
-  int64_t tokens() const {
-    return train_->written().tokens + (validation_ ? validation_->written().tokens : 0);
-  }
-
-  void write_journal(ChunkPlace next, const RowCollector::State& rows) {
-    sync();
-    ordered_json state = {
-        {"key", key_},
-        {"file", next.file},
-        {"chunk", next.chunk},
-        {"counts", {counts_to_json(rows.counts[0]), counts_to_json(rows.counts[1])}},
-        {"open", rows.open},
-        {"open_characters", rows.open_characters},
-        {"hashes", hashes_->size()},
-        {"bad_bytes", bad_rows_->size()}};
-    state["sets"].push_back(set_state(*train_));
-    if (validation_) state["sets"].push_back(set_state(*validation_));
-    write_json_file(folder_ / kStateFile, state);
-  }
-
-  // Leaves nothing but the store in the folder.
-  void finish(const RowCollector::State& rows) {
-    sync();
-    const bool none_bad = bad_rows_->size() == 0;
-    Manifest manifest;
-    manifest.kind = kStoreKind;
-    manifest.tokenizer_sha256 = tokenizer_.fingerprint();
-    manifest.vocab_size = tokenizer_.vocab_size();
-    manifest.extra = {{"row_kind", row_kind_name(kind_)},
-                      {"id_bytes", layout_.id_bytes},
-                      {"key", key_},
-                      {"sets", {{kTrainSet, set_json(*train_, rows.counts[kTraining])}}}};
-    if (validation_)
-      manifest.extra["sets"][kValidationSet] = set_json(*validation_, rows.counts[kHeldOut]);
-    train_.reset();
-    validation_.reset();
-    hashes_.reset();
-    bad_rows_.reset();
-    fs::remove(folder_ / kStateFile);
-    fs::remove(folder_ / kHashFile);
-    if (none_bad) fs::remove(folder_ / kBadRowsFile);
-    write_manifest(folder_, manifest);
-  }
-
- private:
-  SetWriter& writer(size_t set) { return set == kHeldOut ? *validation_ : *train_; }
-
-  static ordered_json set_state(const SetWriter& writer) {
-    ordered_json state = set_to_json(writer.written());
-    state["open_tokens"] = writer.open_tokens();
-    state["open_supervised"] = writer.open_supervised();
-    return state;
-  }
-  static ordered_json set_json(const SetWriter& writer, const RowCounts& counts) {
-    StoreSet set = writer.written();
-    set.counts = counts;
-    return set_to_json(set);
-  }
-
-  // Null if there is none of this work.
-  ordered_json read_state() const {
-    if (!fs::exists(folder_ / kStateFile)) return nullptr;
-    ordered_json state = read_ordered_json_file(folder_ / kStateFile);
-    if (state.is_object() && state.value("key", ordered_json()) == key_) {
-      log_info(cat("going on with the unfinished ", folder_.string()));
-      return state;
-    }
-    log_warning(cat(folder_.string(),
-                    " is unfinished work on other files or with other options: starting anew"));
-    return nullptr;
-  }
-
-  void open_sets(const ordered_json& train, const ordered_json& validation) {
-    const auto open = [&](const char* name, const ordered_json& state) {
-      StoreSet written;
-      if (!state.is_null()) written = set_from_json(state);
-      return std::make_unique<SetWriter>(
-          folder_, name, layout_, written,
-          state.is_null() ? 0 : state.at("open_tokens").get<int64_t>(),
-          state.is_null() ? 0 : state.at("open_supervised").get<int64_t>());
-    };
-    train_ = open(kTrainSet, train);
-    if (splits_) validation_ = open(kValidationSet, validation);
-  }
-
-  void open_files(uint64_t hashes, uint64_t bad_rows) {
-    hashes_ = std::make_unique<GrowingFile>(folder_ / kHashFile, hashes);
-    bad_rows_ = std::make_unique<GrowingFile>(folder_ / kBadRowsFile, bad_rows);
-  }
-
-  std::vector<uint64_t> read_hashes() const {
-    const std::string bytes = read_file(folder_ / kHashFile, uint64_t{1} << 40);
-    std::vector<uint64_t> hashes(bytes.size() / 8);
-    std::copy(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(hashes.size() * 8),
-              reinterpret_cast<char*>(hashes.data()));
-    return hashes;
-  }
-
-  void sync() {
-    train_->sync();
-    if (validation_) validation_->sync();
-    hashes_->sync();
-    bad_rows_->sync();
-  }
-
-  fs::path folder_;
-  RowKind kind_;
-  const Tokenizer& tokenizer_;
-  SetWriter::Layout layout_;
-  bool splits_;
-  ordered_json key_;
-  std::unique_ptr<SetWriter> train_, validation_;
-  std::unique_ptr<GrowingFile> hashes_, bad_rows_;
 };
 
 // Tokenises and journals; false when a stop was asked for.
@@ -300,7 +137,7 @@ PrepareOutcome prepare_store(const DataConfig& config, RowKind kind, const Token
   } catch (const fs::filesystem_error& error) {
     fail_io(folder.path().string(), "the store can't be written", error.code().value());
   } catch (const json::exception& error) {
-    fail_format((folder.path() / kStateFile).string(), error.what(), "remove the folder");
+    fail_format((folder.path() / kPrepareStateFile).string(), error.what(), "remove the folder");
   }
   return PrepareOutcome::kFinished;
 }
