@@ -26,6 +26,9 @@
 #include "train/output_folder.h"
 #include "train/preference_run.h"
 #include "train/rank_random.h"
+#include "train/rank_start.h"
+#include "train/result_writer.h"
+#include "train/resume_point.h"
 #include "train/run_inputs.h"
 
 namespace llama2zh {
@@ -36,154 +39,6 @@ std::string new_run_id() {
   char text[17];
   std::snprintf(text, sizeof text, "%08x%08x", device(), device());
   return text;
-}
-
-// The type in which full matrices leave a run.
-at::ScalarType result_dtype(const RunConfig& config, const RunInputs& inputs) {
-  const std::string& name =
-      config.train.save_dtype == "auto" ? inputs.open.config.dtype : config.train.save_dtype;
-  if (name == "bfloat16") return at::kBFloat16;
-  return name == "float16" ? at::kHalf : at::kFloat;
-}
-
-// Writes results and the weights of checkpoints.
-class ResultWriter {
- public:
-  ResultWriter(const RunConfig& config, RowKind kind, const RunInputs& inputs, Llama& model)
-      : config_(&config),
-        inputs_(&inputs),
-        model_(&model),
-        template_(kind == RowKind::kSft ? config.data.chat_template
-                                        : inputs.tokenizer.template_name()) {}
-
-  void write(const fs::path& folder, at::ScalarType dtype, bool trained) const {
-    if (config_->method == "full") {
-      save_model(folder, *model_, &inputs_->tokenizer,
-                 {.dtype = dtype, .template_name = template_});
-      return;
-    }
-    write_adapter(folder, adapter(dtype, /*copy=*/false), trained);
-  }
-
-  // What trains, in fp32, for a checkpoint.
-  WeightsWriter snapshot(bool copy) const {
-    if (config_->method == "full") {
-      return [this, weights = held_weights(*model_, copy)](const fs::path& folder) {
-        save_model(folder, model_->config,
-                   [&](const std::string& name) { return weights.at(name); }, &inputs_->tokenizer,
-                   {.dtype = at::kFloat, .template_name = template_});
-      };
-    }
-    return [this, held = adapter(at::kFloat, copy)](const fs::path& folder) {
-      write_adapter(folder, held, /*trained=*/false);
-    };
-  }
-
-  Manifest manifest(const std::string& base_identity) const {
-    Manifest manifest;
-    manifest.kind = config_->method == "full" ? "model" : "adapter";
-    manifest.tokenizer_sha256 = inputs_->tokenizer.fingerprint();
-    manifest.vocab_size = inputs_->open.config.vocab_size;
-    if (config_->method == "lora") manifest.base_identity = base_identity;
-    manifest.extra["method"] = config_->method;
-    manifest.extra["template"] = template_;
-    const LlamaConfig& model = inputs_->open.config;
-    if (config_->method == "lora" && model.rope.type != "default") {
-      manifest.extra["rope_parameters"] = rope_record(model);
-    }
-    return manifest;
-  }
-
- private:
-  PeftAdapter adapter(at::ScalarType dtype, bool copy) const {
-    PeftAdapter adapter = extract_adapter(*model_, config_->lora,
-                                          fs::absolute(config_->model.path).string(), dtype, copy);
-    if (inputs_->adapter) keep_adapter_config(adapter.config, inputs_->adapter->config);
-    return adapter;
-  }
-  void write_adapter(const fs::path& folder, const PeftAdapter& adapter, bool trained) const {
-    write_peft_adapter(folder, adapter, trained);
-    inputs_->tokenizer.save(folder, template_);
-  }
-  // Patterns and regexes of the adapter that was continued say more than our section can.
-  static void keep_adapter_config(PeftConfig& config, const PeftConfig& continued) {
-    const PeftConfig extracted = config;
-    config = continued;
-    config.base_model = extracted.base_model;
-    config.dropout = extracted.dropout;
-    config.modules_to_save = extracted.modules_to_save;
-  }
-  const RunConfig* config_;
-  const RunInputs* inputs_;
-  Llama* model_;
-  std::string template_;
-};
-
-// The folder that was named, if a run can go on from it and nothing newer would shadow it later.
-fs::path named_checkpoint(const RunConfig& config) {
-  fs::path named = fs::weakly_canonical(config.resume_from);
-  const std::vector<CheckpointEntry> entries = list_checkpoints(config.output_dir);
-  const auto found = std::find_if(
-      entries.begin(), entries.end(),
-      [&](const CheckpointEntry& entry) { return fs::weakly_canonical(entry.path) == named; });
-  if (found == entries.end()) {
-    fail_usage(config.resume_from, cat("not a checkpoint-N folder of ", config.output_dir),
-               "name one, or pass --resume to take the newest that is whole");
-  }
-  if (!has_manifest(named)) {
-    fail_format(config.resume_from, "not a complete checkpoint: it has no manifest",
-                "pass --resume to take the newest that is whole");
-  }
-  if (has_manifest(entries.back().path) && entries.back().step > found->step) {
-    fail_usage(entries.back().path.string(),
-               cat("it is newer than ", config.resume_from, ": a later --resume would take it"),
-               "move it away first");
-  }
-  verify_manifest(named, /*deep=*/true);
-  return named;
-}
-
-// None: start from the beginning.
-std::optional<fs::path> checkpoint_to_resume(const RunConfig& config) {
-  if (!config.resume_from.empty()) return named_checkpoint(config);
-  if (!config.resume) return std::nullopt;
-  const auto newest = newest_valid_checkpoint(config.output_dir);
-  if (newest) return newest->path;
-  for (const char* result :
-       {"adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json"}) {
-    if (!fs::exists(fs::path(config.output_dir) / result)) continue;
-    fail_usage(
-        config.output_dir,
-        cat("the run in it has ended (", result, " is there) and left no checkpoint to go on from"),
-        "pass --overwrite to train anew, or name another output_dir");
-  }
-  log_warning(cat(config.output_dir, " has no checkpoint yet: starting from the beginning"));
-  return std::nullopt;
-}
-
-void check_unchanged(const TrainingState& saved, const TrainingState& now, const RunConfig& config,
-                     const fs::path& checkpoint) {
-  const auto changed = changed_options(saved, now, config.allow_changed);
-  if (changed.empty()) return;
-  std::vector<std::string> keys;
-  for (const std::string& line : changed) {
-    const std::string key = line.substr(0, line.find(':'));
-    if (keys.empty() || keys.back() != key) keys.push_back(key);
-  }
-  fail_usage(checkpoint.string(),
-             cat("these options differ from the run to be resumed: ", join(changed, "; ")),
-             cat("use the old values, or pass --allow-changed with those of the keys that may "
-                 "differ: ",
-                 join(keys, " ")));
-}
-
-// The same step again is no mistake: a job that is run once more has nothing left to do.
-void check_stop(const TrainingState& saved, const RunConfig& config, const fs::path& checkpoint) {
-  const int64_t stop = config.train.stop_at_step;
-  if (stop == 0 || stop >= saved.step) return;
-  fail_usage("train.stop_at_step",
-             cat("is ", stop, ", but ", checkpoint.string(), " is beyond it, at step ", saved.step),
-             "name a later step or leave it out");
 }
 
 TrainingState initial_state(RunConfig& config, const RunInputs& inputs,
@@ -253,37 +108,6 @@ void print_summary(const Trainer& trainer, const RunConfig& config) {
             << std::endl;
 }
 
-// Of several GPUs of a host each rank takes the one with its local number.
-void use_device_of_rank(RunConfig& config, const RankEnvironment& environment) {
-  if (!environment.distributed()) return;
-  const std::string& device = config.model.device;
-  const bool cuda = device == "cuda" || (device == "auto" && at::hasCUDA());
-  if (cuda) config.model.device = cat("cuda:", environment.local_rank);
-}
-
-std::chrono::milliseconds rank_timeout(const RunConfig& config) {
-  const std::chrono::duration<double> timeout(config.distributed.timeout_seconds);
-  return std::chrono::duration_cast<std::chrono::milliseconds>(timeout);
-}
-
-std::unique_ptr<ProcessGroup> meet_other_ranks(const RunConfig& config,
-                                               const RankEnvironment& environment,
-                                               at::Device device) {
-  if (!environment.distributed()) return nullptr;
-  return std::make_unique<ProcessGroup>(environment, device, rank_timeout(config));
-}
-
-constexpr const char* kWhetherToBegin = "whether to begin, or to stop before the first step";
-
-// For a rank that a signal stopped before it met the others, who wait for it.
-void tell_others_of_stop(const RunConfig& config, const RankEnvironment& environment,
-                         at::Device device) {
-  if (config.plan_only) return;
-  if (const auto group = meet_other_ranks(config, environment, device)) {
-    group->any(true, kWhetherToBegin);
-  }
-}
-
 // What has to be the same on all ranks before the weights are loaded.
 std::string described_run(const TrainingState& state, const std::optional<fs::path>& checkpoint) {
   ordered_json config = state.config;
@@ -315,6 +139,7 @@ TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator&
   if (environment.rank == 0 && sharding.state_device && inputs.device.is_cpu()) {
     log_warning("distributed.offload_optimizer saves nothing on a CPU: it only costs copies");
   }
+  warn_of_shared_cores(environment, inputs.device);
   if (environment.rank == 0) {
     std::cout << describe(make_plan(config, inputs, loader, environment.world_size)) << std::endl;
   } else {
