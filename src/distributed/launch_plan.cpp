@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <cstdlib>
 
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
@@ -73,6 +74,7 @@ LaunchPlan plan_launch(const LaunchConfig& config, const GetEnvironment& get, in
   LaunchPlan plan;
   plan.processes = process_count(config.nproc_per_node, gpus);
   plan.threads = std::max<int64_t>(1, cores / plan.processes);
+  plan.cores = cores;
   plan.nnodes = config.nnodes.value_or(outer.world_size);
   if (plan.nnodes > 1 && !config.node_rank && outer.world_size != plan.nnodes) {
     fail_usage("--node-rank", cat("not given, and there are ", plan.nnodes, " hosts"),
@@ -137,8 +139,12 @@ Variables rank_variables(const LaunchPlan& plan, const LaunchConfig& config,
                          {"TORCHELASTIC_RUN_ID", cat("launch-", port)},
                          {"TORCHELASTIC_USE_AGENT_STORE", "False"},
                          {"LLAMA2ZH_LAUNCH", "1"}};
-  if (get("OMP_NUM_THREADS").value_or("").empty())
-    variables.emplace_back("OMP_NUM_THREADS", text(plan.threads));
+  const std::string threads = get("OMP_NUM_THREADS").value_or("");
+  if (threads.empty()) variables.emplace_back("OMP_NUM_THREADS", text(plan.threads));
+  const bool has_policy = get("OMP_WAIT_POLICY") || get("GOMP_SPINCOUNT");
+  if (!has_policy && std::atoll(threads.c_str()) * plan.processes > plan.cores)
+    variables.emplace_back("OMP_WAIT_POLICY",
+                           "passive");  // who waits must not spin on a shared core
   if (!get("TORCH_NCCL_ASYNC_ERROR_HANDLING"))
     variables.emplace_back("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1");
   return variables;

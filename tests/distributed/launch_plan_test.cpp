@@ -135,6 +135,22 @@ TEST(LaunchPlan, ThreadsOfTheUserStay) {
   EXPECT_EQ(Settings(list.begin(), list.end()).count("OMP_NUM_THREADS"), 0U);
 }
 
+TEST(LaunchPlan, ThreadsThatShareCoresDoNotSpin) {
+  LaunchPlan plan;
+  plan.processes = 2;
+  plan.cores = 4;
+  const auto policy = [&](const Settings& environment) {
+    const Variables list = rank_variables(plan, LaunchConfig(), from(environment), 0, 0, 1);
+    const Settings set(list.begin(), list.end());
+    return set.count("OMP_WAIT_POLICY") == 0 ? "" : set.at("OMP_WAIT_POLICY");
+  };
+  EXPECT_EQ(policy({}), "");
+  EXPECT_EQ(policy({{"OMP_NUM_THREADS", "2"}}), "");
+  EXPECT_EQ(policy({{"OMP_NUM_THREADS", "3"}}), "passive");
+  EXPECT_EQ(policy({{"OMP_NUM_THREADS", "3"}, {"OMP_WAIT_POLICY", "active"}}), "");
+  EXPECT_EQ(policy({{"OMP_NUM_THREADS", "3"}, {"GOMP_SPINCOUNT", "9"}}), "");
+}
+
 TEST(LaunchPlan, VisibleGpus) {
   const TempFolder devices;
   EXPECT_EQ(count_visible_gpus(from({}), devices.path()), 0);

@@ -61,6 +61,7 @@ struct LaunchPlan {
   std::string master_addr = "127.0.0.1";
   int64_t master_port = 0;  // 0: a free one at each start
   int64_t threads = 1;      // OMP_NUM_THREADS, unless the environment has one
+  int64_t cores = 1;        // that the processes share
   int64_t world_size() const { return processes * nnodes; }
 };
 
