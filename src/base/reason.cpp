@@ -25,6 +25,7 @@ std::string library_reason(std::string_view what) {
   }
   what = what.substr(0, what.find("\nException raised from "));
   what = what.substr(0, what.find("\nframe #0"));
+  what = what.substr(0, what.find(". This is typically caused by"));  // Gloo's advice
   while (!what.empty() && (what.back() == '\n' || what.back() == ' ')) what.remove_suffix(1);
   return std::string(what);
 }

@@ -25,8 +25,9 @@ TEST(Error, IoAppendsTheSystemsText) {
 }
 
 TEST(Error, LibrariesPlacesAndStacksAreLeftOut) {
-  EXPECT_EQ(library_reason("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed "
-                           "by peer [127.0.0.1]:4321"),
+  EXPECT_EQ(library_reason(
+                "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed "
+                "by peer [127.0.0.1]:4321. This is typically caused by a remote worker crashing."),
             "Connection closed by peer [127.0.0.1]:4321");
   EXPECT_EQ(library_reason("size mismatch\nException raised from check at ../aten/src/x.cpp:12 "
                            "(most recent call first):\nframe #0: a\nframe #1: b"),
