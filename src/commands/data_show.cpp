@@ -216,7 +216,7 @@ void show_rows(DataShowOptions options, const RunConfig& run) {
                "give --model.tokenizer or --model.path");
   }
   const Tokenizer tokenizer =
-      Tokenizer::load(run.model.tokenizer.empty() ? run.model.path : run.model.tokenizer);
+      load_tokenizer(run.model.tokenizer.empty() ? run.model.path : run.model.tokenizer);
   DataConfig data = run.data;
   data.validation_files.clear();
   data.validation_split = 0;

@@ -66,16 +66,20 @@ ordered_json tensor_summary(const TensorSource& source, bool list) {
 }
 
 ordered_json inspect_tokenizer(const fs::path& path) {
-  const Tokenizer tokenizer = Tokenizer::load(path);
-  const ModelProto proto = ModelProto::read(tokenizer.path());
-  ordered_json out = {{"vocab_size", tokenizer.vocab_size()},
-                      {"pieces", proto.pieces().size()},
-                      {"type", proto.is_bpe() ? "bpe" : "unigram"},
-                      {"byte_fallback", proto.has_byte_fallback()},
-                      {"bos_id", tokenizer.bos_id()},
-                      {"eos_id", tokenizer.eos_id()},
-                      {"legacy", tokenizer.legacy()},
-                      {"sha256", tokenizer.fingerprint()}};
+  const Tokenizer tokenizer = load_tokenizer(path);
+  ordered_json out = {{"vocab_size", tokenizer.vocab_size()}, {"pieces", tokenizer.model_size()}};
+  if (const ModelProto* const proto = tokenizer.sentencepiece()) {
+    out["type"] = proto->is_bpe() ? "bpe" : "unigram";
+    out["byte_fallback"] = proto->has_byte_fallback();
+  } else {
+    out["type"] = "byte-level bpe";
+    out["missing_bytes"] = tokenizer.missing_bytes();
+    out["add_bos"] = tokenizer.add_bos();
+  }
+  out["bos_id"] = tokenizer.bos_id();
+  out["eos_id"] = tokenizer.eos_id();
+  if (tokenizer.sentencepiece() != nullptr) out["legacy"] = tokenizer.legacy();
+  out["sha256"] = tokenizer.fingerprint();
   if (tokenizer.pad_id()) out["pad_id"] = *tokenizer.pad_id();
   if (!tokenizer.template_name().empty()) out["template"] = tokenizer.template_name();
   return out;

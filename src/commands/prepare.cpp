@@ -73,7 +73,7 @@ int prepare(const PrepareVerbOptions& verb, const RunConfig& run) {
   }
   if (run.data.train_files.empty())
     fail_usage("data.train_files", "no files are named", "give --train-files");
-  const Tokenizer tokenizer = Tokenizer::load(path);
+  const Tokenizer tokenizer = load_tokenizer(path);
   PrepareOptions options;
   options.files = expand_files(run.data.train_files);
   options.output = verb.output;

@@ -245,7 +245,7 @@ int run_quantize(const std::vector<std::string>& args) {
   options.calibration = expand_files(options.calibration);
   options.evaluate = expand_files(options.evaluate);
   const Tokenizer tokenizer =
-      Tokenizer::load(options.tokenizer.empty() ? options.model : options.tokenizer);
+      load_tokenizer(options.tokenizer.empty() ? options.model : options.tokenizer);
   const OpenModel source = open_model(options.model);
   refuse_quantized(source, "it can't be quantized again");
   check_vocabulary(tokenizer, source.config, options.model);

@@ -81,7 +81,7 @@ int run_tokenize(const std::vector<std::string>& args) {
   if (options.text.has_value() == !options.file.empty())
     fail_usage("tokenize", "give either --text or --file");
 
-  const Tokenizer tokenizer = Tokenizer::load(options.model);
+  const Tokenizer tokenizer = load_tokenizer(options.model);
   if (options.text) {
     if (!is_utf8(*options.text)) fail_data("--text", "the text is not UTF-8");
     print_tokens(tokenizer, options, *options.text);
