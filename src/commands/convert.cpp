@@ -19,6 +19,7 @@
 #include "llama2zh/formats/meta.h"
 #include "llama2zh/model/gguf.h"
 #include "llama2zh/model/load.h"
+#include "llama2zh/tokenizer/model_proto.h"
 
 namespace llama2zh {
 namespace {

@@ -50,15 +50,18 @@ ordered_json inspect_gguf_header(const std::filesystem::path& file, bool list) {
     bytes += tensor.bytes;
     elements += info.numel();
     if (list)
-      all.push_back({{"name", info.name},
-                     {"dtype", ggml_type_name(tensor.type)},
-                     {"shape", info.shape}});
+      all.push_back(
+          {{"name", info.name}, {"dtype", ggml_type_name(tensor.type)}, {"shape", info.shape}});
   }
-  ordered_json tensors = {{"tensors", gguf->tensors().size()},
-                          {"elements", elements},
-                          {"bytes", bytes},
-                          {"bits_per_weight", elements == 0 ? 0.0 : rounded(8.0 * static_cast<double>(bytes) / static_cast<double>(elements), 3)},
-                          {"types", types}};
+  ordered_json tensors = {
+      {"tensors", gguf->tensors().size()},
+      {"elements", elements},
+      {"bytes", bytes},
+      {"bits_per_weight",
+       elements == 0
+           ? 0.0
+           : rounded(8.0 * static_cast<double>(bytes) / static_cast<double>(elements), 3)},
+      {"types", types}};
   if (list) tensors["list"] = all;
   return {{"version", gguf->version()}, {"metadata", metadata}, {"stored", tensors}};
 }

@@ -26,7 +26,9 @@ struct TokenizeOptions {
   static auto options() {
     return std::tuple(
         option("model", &TokenizeOptions::model,
-               "Tokenizer: a .model file or a folder with tokenizer.model."),
+               "Tokenizer: a folder with tokenizer.model or a byte-level tokenizer.json, a .model "
+               "or a "
+               ".gguf file."),
         option("text", &TokenizeOptions::text, "Text to encode as one piece."),
         option("file", &TokenizeOptions::file, "File to encode line by line (also .gz, .zst)."),
         option("specials", &TokenizeOptions::specials,
@@ -70,7 +72,7 @@ int run_tokenize(const std::vector<std::string>& args) {
   TokenizeOptions options;
   const CommandSpec spec{
       .verb = "tokenize",
-      .summary = "Ids and pieces of a text, by sentencepiece and the folder's special tokens.",
+      .summary = "Ids and pieces of a text, and the folder's special tokens in it.",
       .examples =
           {"llama2zh tokenize --model chinese-llama2 --text 人工智能是计算机科学的一个分支。",
            "llama2zh tokenize --model tokenizer.model --file corpus.txt --json"},

@@ -13,6 +13,8 @@
 
 namespace llama2zh {
 
+inline constexpr std::string_view kVisibleSpace = "\u2581";  // of sentencepiece
+
 // tokenizer.ggml.* as every kind of tokenizer has it; ids are checked against the tokens.
 struct GgufVocabulary {
   std::vector<std::string> tokens;

@@ -8,7 +8,6 @@ namespace llama2zh {
 namespace {
 
 constexpr float kAddedScore = -1000;  // of tokens that the sentencepiece model lacks
-constexpr std::string_view kVisibleSpace = "\u2581";
 
 std::string with_plain_spaces(std::string text) {
   for (size_t at = 0; (at = text.find(kVisibleSpace, at)) != std::string::npos; ++at)

@@ -34,9 +34,10 @@ class ByteLevelVerbTest : public VerbTest {
   }
 
   static json answer(const std::string& model, const std::vector<std::string>& more = {}) {
-    std::vector<std::string> args = {"generate", "--model", model, "--prompt", "你好 the year",
-                                     "--temperature", "0", "--max-new-tokens", "16",
-                                     "--ignore-eos", "--dtype", "float32", "--json"};
+    std::vector<std::string> args = {
+        "generate", "--model",          model, "--prompt",     "你好 the year", "--temperature",
+        "0",        "--max-new-tokens", "16",  "--ignore-eos", "--dtype",       "float32",
+        "--json"};
     args.insert(args.end(), more.begin(), more.end());
     return json::parse(run(args));
   }
@@ -63,10 +64,14 @@ TEST_F(ByteLevelVerbTest, TrainsAndAnswers) {
        "tuned"});
   EXPECT_TRUE(fs::exists(folder_ / "tuned/tokenizer.json"));
   run({"merge", "--base", "trained", "--adapter", "tuned", "--output", "chat"});
-  EXPECT_EQ(read_file(folder_ / "chat/tokenizer.json"), read_file(folder_ / "words/tokenizer.json"));
+  EXPECT_EQ(read_file(folder_ / "chat/tokenizer.json"),
+            read_file(folder_ / "words/tokenizer.json"));
   EXPECT_EQ(answer("chat")["ids"].size(), 16U);  // the template came with the adapter
-  EXPECT_GT(json::parse(run({"evaluate", "perplexity", "--file", "en.txt", "--json", "--model", "chat"}))["perplexity"], 1);
-  run({"prepare", "--model.tokenizer", "words", "--data.train_files", "en.txt", "--output", "store"});
+  EXPECT_GT(json::parse(run({"evaluate", "perplexity", "--file", "en.txt", "--json", "--model",
+                             "chat"}))["perplexity"],
+            1);
+  run({"prepare", "--model.tokenizer", "words", "--data.train_files", "en.txt", "--output",
+       "store"});
   run({"embed", "--model", "chat", "--text", "你好", "--json"});
   run({"quantize", "--model", "chat", "--bits", "8", "--output", "int8"});
   EXPECT_EQ(answer("int8")["ids"].size(), 16U);
@@ -92,8 +97,8 @@ TEST_F(ByteLevelVerbTest, GgufHoldsTheTokenizer) {
 }
 
 TEST_F(ByteLevelVerbTest, WhatItCannotBeUsedFor) {
-  expect_failure({"extend-vocab", "--tokenizer", "words", "--extension", "words", "--output", "x"}, 2,
-                 {"words", "byte-level BPE", "only a sentencepiece vocabulary"});
+  expect_failure({"extend-vocab", "--tokenizer", "words", "--extension", "words", "--output", "x"},
+                 2, {"words", "byte-level BPE", "only a sentencepiece vocabulary"});
   run({"convert", "--input", "model", "--to", "meta", "--output", "meta"});
   EXPECT_FALSE(fs::exists(folder_ / "meta/tokenizer.model"));
   fs::create_directories(folder_ / "other");

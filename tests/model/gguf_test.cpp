@@ -228,8 +228,7 @@ TEST_F(GgufTokenizerTest, ByteLevelBpe) {
     data_.set("tokenizer.ggml.pre", GgufValue::text(cut));
     const Tokenizer tokenizer = load_tokenizer(write());
     EXPECT_EQ(tokenizer.vocab_size(), 97);
-    EXPECT_EQ(tokenizer.encode("ab a"),
-              (std::vector<TokenId>{1, 2, *tokenizer.id_of("a")})) << cut;
+    EXPECT_EQ(tokenizer.encode("ab a"), (std::vector<TokenId>{1, 2, *tokenizer.id_of("a")})) << cut;
     EXPECT_EQ(tokenizer.encode_with_specials("<|endoftext|>"), std::vector<TokenId>{0});
     EXPECT_EQ(tokenizer.hf_chat_template(), "{{ x }}");
     GgufMetadata again;

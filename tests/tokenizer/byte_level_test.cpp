@@ -66,11 +66,13 @@ TEST(ByteLevel, BytesWithoutASymbolAreLeftOutOrUnknown) {
   const Tokenizer plain = byte_level_tokenizer();
   EXPECT_EQ(plain.missing_bytes(), std::vector<uint8_t>{4});
   EXPECT_EQ(plain.encode("\x04"), Ids{});
-  EXPECT_EQ(plain.encode("a\x04" "b"), (Ids{*plain.id_of("a"), *plain.id_of("b")}));
+  EXPECT_EQ(plain.encode("a\x04"
+                         "b"),
+            (Ids{*plain.id_of("a"), *plain.id_of("b")}));
   const Tokenizer unknown = byte_level_tokenizer({{"model", {{"unk_token", "<|endoftext|>"}}}});
   EXPECT_EQ(unknown.encode("\x04\x04"), (Ids{0, 0}));
-  const Tokenizer fused = byte_level_tokenizer(
-      {{"model", {{"unk_token", "<|endoftext|>"}, {"fuse_unk", true}}}});
+  const Tokenizer fused =
+      byte_level_tokenizer({{"model", {{"unk_token", "<|endoftext|>"}, {"fuse_unk", true}}}});
   EXPECT_EQ(fused.encode("\x04\x04"), Ids{0});
 }
 
@@ -203,7 +205,8 @@ TEST(ByteLevel, AFolderComesBackAsItWasSaved) {
   EXPECT_EQ(second.template_name(), "smollm2");
   EXPECT_EQ(second.hf_chat_template(), ChatTemplate::get("smollm2").jinja());
   EXPECT_EQ(second.path(), folder.path() / "tokenizer.json");
-  EXPECT_EQ(second.encode_with_specials("a <pad> b[new]"), first.encode_with_specials("a <pad> b[new]"));
+  EXPECT_EQ(second.encode_with_specials("a <pad> b[new]"),
+            first.encode_with_specials("a <pad> b[new]"));
   expect_error(ErrorKind::kFormat, "Give the folder",
                [&] { Tokenizer::load(folder.path() / "tokenizer.json"); });
 }

@@ -35,12 +35,22 @@ TEST(SplitPattern, ClassesAreUnicodes) {
 }
 
 TEST(SplitPattern, RefusesWhatMeansSomethingElseToOniguruma) {
-  const std::pair<const char*, const char*> cases[] = {
-      {"\\h+", "\\h"},   {"\\w", "\\w"},       {"\\bx", "\\b"},        {"^a", "^"},
-      {"a$", "$"},       {"[a&&b]", "&&"},     {"[[:alpha:]]", "class inside"},
-      {"(*FAIL)", "(*"}, {"\\pL", "\\p"},      {"\\p{Nonsense}", "is not one"},
-      {"(a", "is not one"}, {"a{1,3}+", "}+"}, {"[]a]", "[]"},         {"(?R)\\1", "\\1"},
-      {"\\", "\\"},      {"", "0 bytes"}};
+  const std::pair<const char*, const char*> cases[] = {{"\\h+", "\\h"},
+                                                       {"\\w", "\\w"},
+                                                       {"\\bx", "\\b"},
+                                                       {"^a", "^"},
+                                                       {"a$", "$"},
+                                                       {"[a&&b]", "&&"},
+                                                       {"[[:alpha:]]", "class inside"},
+                                                       {"(*FAIL)", "(*"},
+                                                       {"\\pL", "\\p"},
+                                                       {"\\p{Nonsense}", "is not one"},
+                                                       {"(a", "is not one"},
+                                                       {"a{1,3}+", "}+"},
+                                                       {"[]a]", "[]"},
+                                                       {"(?R)\\1", "\\1"},
+                                                       {"\\", "\\"},
+                                                       {"", "0 bytes"}};
   for (const auto& [pattern, part] : cases) {
     expect_error(ErrorKind::kFormat, part, [&] { SplitPattern(pattern, "f.json"); });
   }
