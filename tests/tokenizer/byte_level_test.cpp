@@ -89,8 +89,12 @@ TEST(ByteLevel, StreamsAnyIds) {
   for (int round = 0; round < 200; ++round) {
     Ids ids;
     std::string bytes;
+    const Ids parts = tokenizer.encode("𠮷家é");  // and special tokens between their bytes
     for (int i = 0; i < 12; ++i) {
-      ids.push_back(static_cast<TokenId>(random.below(701)));
+      const Ids choice = {static_cast<TokenId>(random.below(701)), parts[random.below(parts.size())],
+                          parts[static_cast<size_t>(i) % parts.size()],
+                          static_cast<TokenId>(random.below(3))};
+      ids.push_back(choice[random.below(choice.size())]);
       bytes += tokenizer.bytes_of(ids.back());
     }
     // Tokens left out do not end a character; each invalid part is one U+FFFD, as in Rust and Python.
