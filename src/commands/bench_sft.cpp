@@ -7,6 +7,7 @@
 #include "commands/verbs.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/data/datasets.h"
+#include "llama2zh/model/load.h"
 
 namespace llama2zh {
 namespace {

@@ -13,6 +13,7 @@
 #include "llama2zh/data/loader.h"
 #include "llama2zh/data/token_store.h"
 #include "llama2zh/data/training_data.h"
+#include "llama2zh/model/load.h"
 #include "llama2zh/train/run_config.h"
 
 namespace llama2zh {

@@ -16,6 +16,7 @@
 #include "llama2zh/config/command_line.h"
 #include "llama2zh/formats/meta.h"
 #include "llama2zh/formats/peft.h"
+#include "llama2zh/model/load.h"
 
 namespace llama2zh {
 namespace {

@@ -18,6 +18,7 @@
 #include "llama2zh/config/command_line.h"
 #include "llama2zh/data/datasets.h"
 #include "llama2zh/eval/compare_models.h"
+#include "llama2zh/model/load.h"
 
 namespace llama2zh {
 namespace {

@@ -11,7 +11,7 @@
 #include "llama2zh/base/text.h"
 #include "llama2zh/base/utf8.h"
 #include "llama2zh/config/command_line.h"
-#include "llama2zh/tokenizer/tokenizer.h"
+#include "llama2zh/model/load.h"
 
 namespace llama2zh {
 namespace {

@@ -10,6 +10,7 @@
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/model/adapter_base.h"
+#include "llama2zh/model/load.h"
 #include "llama2zh/model/lora.h"
 #include "llama2zh/train/schedule.h"
 #include "train/parameter_plan.h"
