@@ -76,6 +76,20 @@ TEST(ByteLevel, BytesWithoutASymbolAreLeftOutOrUnknown) {
   EXPECT_EQ(fused.encode("\x04\x04"), Ids{0});
 }
 
+TEST(ByteLevel, AWordThatIsATokenIsTakenWholeWithIgnoreMerges) {
+  json model = byte_level_json()["model"];  // a token that no merge makes
+  model["vocab"]["QQQ"] = 699;
+  json added = byte_level_json()["added_tokens"];
+  added[3]["id"] = 700;
+  added[4]["id"] = 701;
+  const auto encode = [&](bool ignore_merges) {
+    model["ignore_merges"] = ignore_merges;
+    return byte_level_tokenizer({{"model", model}, {"added_tokens", added}}).encode("QQQ");
+  };
+  EXPECT_EQ(encode(true), Ids{699});
+  EXPECT_EQ(encode(false).size(), 3U);
+}
+
 TEST(ByteLevel, ContinuationsHaveNoPrefix) {
   const Tokenizer tokenizer =
       byte_level_tokenizer(byte_level_vectors()["variants"]["prefix"]["changes"]);
