@@ -5,7 +5,12 @@
 
 #include <utf8proc.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <memory>
+
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/text.h"
 
 namespace llama2zh {
 namespace {
@@ -153,6 +158,19 @@ size_t utf8_complete_prefix(std::string_view text) {
     return decode_at(text, offset).truncated ? offset : text.size();
   }
   return text.size();
+}
+
+size_t utf8_invalid_length(std::string_view text) { return decode_at(text, 0).length; }
+
+std::string utf8_nfc(std::string_view text) {
+  utf8proc_uint8_t* normal = nullptr;
+  const auto* const bytes = reinterpret_cast<const utf8proc_uint8_t*>(text.data());
+  const utf8proc_ssize_t size =
+      utf8proc_map(bytes, static_cast<utf8proc_ssize_t>(text.size()), &normal,
+                   static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(normal, &std::free);
+  if (size < 0) fail_data("text", cat("it can't be normalized: ", utf8proc_errmsg(size)));
+  return {reinterpret_cast<const char*>(normal), static_cast<size_t>(size)};
 }
 
 bool is_han(char32_t c) {

@@ -7,6 +7,7 @@
 #include "commands/verbs.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/data/datasets.h"
+#include "llama2zh/model/load.h"
 
 namespace llama2zh {
 namespace {
@@ -58,7 +59,7 @@ int run_bench_sft(const std::vector<std::string>& args) {
   if (run.model.tokenizer.empty()) {
     fail_usage("model.tokenizer", "a shape has no tokenizer", "pass --model.tokenizer");
   }
-  const Tokenizer tokenizer = Tokenizer::load(run.model.tokenizer);
+  const Tokenizer tokenizer = load_tokenizer(run.model.tokenizer);
   const Datasets data = load_datasets(run.data, RowKind::kSft, tokenizer);
   const BenchModel model = open_bench_model(bench, run);
   check_vocabulary(tokenizer, model.model->config, model.name, /*allow_padding=*/true);

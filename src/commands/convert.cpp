@@ -19,6 +19,7 @@
 #include "llama2zh/formats/meta.h"
 #include "llama2zh/model/gguf.h"
 #include "llama2zh/model/load.h"
+#include "llama2zh/tokenizer/model_proto.h"
 
 namespace llama2zh {
 namespace {
@@ -63,14 +64,25 @@ struct ConvertOptions {
   }
 };
 
+// A .gguf without a tokenizer that is known here is converted without one.
+std::optional<Tokenizer> gguf_tokenizer(const fs::path& file) {
+  std::string note;
+  const TokenizerFiles files = gguf_tokenizer_files(*GgufFile::open(file), note);
+  const bool known = !files.contents.empty();
+  if (!note.empty())
+    log_warning(cat(file.string(), known ? ": " : ": no tokenizer is written: ", note));
+  return known ? std::optional(Tokenizer::from_files(files)) : std::nullopt;
+}
+
 // Meta keeps tokenizer.model one folder above the weights.
 std::optional<Tokenizer> convert_tokenizer(const ConvertOptions& options) {
-  if (!options.tokenizer.empty()) return Tokenizer::load(options.tokenizer);
+  if (!options.tokenizer.empty()) return load_tokenizer(options.tokenizer);
   const fs::path input = options.input;
+  if (is_gguf_file(input)) return gguf_tokenizer(input);
   if (!fs::is_directory(input)) return std::nullopt;
-  if (fs::exists(input / "tokenizer.model")) return Tokenizer::load(input);
+  if (has_tokenizer(input)) return load_tokenizer(input);
   const fs::path above = fs::absolute(input).lexically_normal().parent_path() / "tokenizer.model";
-  if (is_meta_folder(input) && fs::exists(above)) return Tokenizer::load(above);
+  if (is_meta_folder(input) && fs::exists(above)) return load_tokenizer(above);
   return std::nullopt;
 }
 
@@ -89,7 +101,7 @@ void write_as_meta(const fs::path& folder, const OpenModel& model, const Tokeniz
   write_meta_checkpoint(folder, StoppableSource(*model.source), model.config.to_json(),
                         static_cast<int>(options.parts));
   if (tokenizer != nullptr)
-    write_file_atomic(folder / "tokenizer.model", read_file(tokenizer->path()));
+    write_file_atomic(folder / "tokenizer.model", tokenizer->sentencepiece()->serialize());
   write_manifest(folder,
                  Manifest{.kind = "model",
                           .tokenizer_sha256 = tokenizer != nullptr ? tokenizer->fingerprint() : "",
@@ -107,22 +119,6 @@ void write_as_hf(const fs::path& folder, const OpenModel& model, const Tokenizer
   save_model(
       folder, model.config, [&](const std::string& name) { return source.load(name).to(dtype); },
       tokenizer, save);
-}
-
-// A .gguf holds its tokenizer: its files are written into the folder first and loaded from there.
-struct ConvertTokenizer {
-  std::optional<Tokenizer> loaded;
-  bool written = false;
-};
-
-ConvertTokenizer unpack_tokenizer(const ConvertOptions& options, const fs::path& folder) {
-  ConvertTokenizer result;
-  std::string note;
-  const GgufTokenizer kind = write_gguf_tokenizer(*GgufFile::open(options.input), folder, note);
-  if (!note.empty()) log_warning(cat(options.input, ": ", note));
-  result.written = kind != GgufTokenizer::kNone;
-  if (kind == GgufTokenizer::kSentencepiece) result.loaded = Tokenizer::load(folder);
-  return result;
 }
 
 // The file is written as a whole or not at all (GgufWriter).
@@ -184,19 +180,11 @@ CommandSpec convert_spec() {
 namespace {
 
 void convert_to_folder(const ConvertOptions& options, const OpenModel& model,
-                       std::optional<Tokenizer> tokenizer, bool& has_tokenizer) {
+                       const Tokenizer* tokenizer) {
   StagedFolder folder =
       stage_output(options.output, options.overwrite,
                    {{"--input", options.input}, {"--tokenizer", options.tokenizer}});
-  has_tokenizer = tokenizer.has_value();
-  if (!tokenizer && is_gguf_file(options.input)) {
-    ConvertTokenizer unpacked = unpack_tokenizer(options, folder.path());
-    tokenizer = std::move(unpacked.loaded);
-    has_tokenizer = unpacked.written;
-    if (tokenizer) check_vocabulary(*tokenizer, model.config, options.input);
-  }
-  const Tokenizer* const found = tokenizer ? &*tokenizer : nullptr;
-  (options.to == "meta" ? write_as_meta : write_as_hf)(folder.path(), model, found, options);
+  (options.to == "meta" ? write_as_meta : write_as_hf)(folder.path(), model, tokenizer, options);
   throw_if_stopped();
   folder.commit();
 }
@@ -205,9 +193,7 @@ void convert_to_file(const ConvertOptions& options, const OpenModel& model,
                      const Tokenizer* tokenizer) {
   if (tokenizer == nullptr) {
     fail_usage(options.input, "no tokenizer was found, and a .gguf is not complete without one",
-               is_gguf_file(options.input) ? "convert it to a folder first (--to hf), or name a "
-                                             "tokenizer with --tokenizer"
-                                           : "name one with --tokenizer");
+               "name one with --tokenizer");
   }
   install_stop_signals();
   write_as_gguf(model, *tokenizer, options);
@@ -227,19 +213,19 @@ int run_convert(const std::vector<std::string>& args) {
   const bool to_gguf = options.to == "gguf";
   if (options.to == "meta")
     check_meta_parts(model.config.to_json(), static_cast<int>(options.parts));
-  std::optional<Tokenizer> found = convert_tokenizer(options);
-  if (found) check_vocabulary(*found, model.config, options.input);
-  bool has_tokenizer = found.has_value();
-  if (to_gguf) {
-    convert_to_file(options, model, found ? &*found : nullptr);
-  } else {
-    convert_to_folder(options, model, std::move(found), has_tokenizer);
+  const std::optional<Tokenizer> found = convert_tokenizer(options);
+  const Tokenizer* tokenizer = found ? &*found : nullptr;
+  if (tokenizer != nullptr) check_vocabulary(*tokenizer, model.config, options.input);
+  if (options.to == "meta" && tokenizer != nullptr && tokenizer->sentencepiece() == nullptr) {
+    log_warning("Meta's layout has no place for a byte-level BPE tokenizer: none is written");
+    tokenizer = nullptr;
   }
+  (to_gguf ? convert_to_file : convert_to_folder)(options, model, tokenizer);
   print_conversion({{"output", options.output},
                     {"format", options.to},
                     {"parameters", model.config.parameter_count()},
                     {"vocab_size", model.config.vocab_size},
-                    {"tokenizer", has_tokenizer}},
+                    {"tokenizer", tokenizer != nullptr}},
                    options.json_output);
   return 0;
 }

@@ -13,6 +13,7 @@
 #include "llama2zh/data/loader.h"
 #include "llama2zh/data/token_store.h"
 #include "llama2zh/data/training_data.h"
+#include "llama2zh/model/load.h"
 #include "llama2zh/train/run_config.h"
 
 namespace llama2zh {
@@ -216,7 +217,7 @@ void show_rows(DataShowOptions options, const RunConfig& run) {
                "give --model.tokenizer or --model.path");
   }
   const Tokenizer tokenizer =
-      Tokenizer::load(run.model.tokenizer.empty() ? run.model.path : run.model.tokenizer);
+      load_tokenizer(run.model.tokenizer.empty() ? run.model.path : run.model.tokenizer);
   DataConfig data = run.data;
   data.validation_files.clear();
   data.validation_split = 0;

@@ -140,8 +140,12 @@ CommandSpec extend_vocab_spec() {
 }
 
 Tokenizer load_plain_tokenizer(const std::string& path) {
-  Tokenizer base = Tokenizer::load(path);
-  if (base.vocab_size() != static_cast<int64_t>(ModelProto::read(base.path()).pieces().size())) {
+  Tokenizer base = load_tokenizer(path);
+  if (base.kind() != TokenizerKind::kSentencepiece) {
+    fail_usage(path,
+               "it is a byte-level BPE tokenizer; only a sentencepiece vocabulary can be extended");
+  }
+  if (base.vocab_size() != base.model_size()) {
     fail_data(path,
               "the folder has added tokens behind the sentencepiece pieces, whose ids new pieces "
               "would take",
@@ -187,7 +191,7 @@ int run_extend_vocab(const std::vector<std::string>& args) {
 
   const Tokenizer base = load_plain_tokenizer(options.tokenizer);
   const VocabularyMerge merge =
-      merge_vocabulary(ModelProto::read(base.path()), ModelProto::read(options.extension));
+      merge_vocabulary(*base.sentencepiece(), ModelProto::read(options.extension));
   OpenModel model;
   if (!options.model.empty()) {
     model = open_model(options.model);

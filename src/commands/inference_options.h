@@ -21,13 +21,15 @@ struct InferenceOptions {
   static auto options() {
     using T = InferenceOptions;
     return std::tuple(
-        option("model", &T::model, "Model folder (Hugging Face or Meta layout) or llama2.c .bin."),
+        option("model", &T::model,
+               "Model folder (Hugging Face or Meta layout), .gguf or llama2.c .bin."),
         option(
             "adapter", &T::adapter,
             "LoRA adapter folders to put on the model, in order; NAME=DIR keeps one beside it, for "
             "requests that name it."),
-        option("tokenizer", &T::tokenizer,
-               "Tokenizer: a .model file or a folder; empty: the adapter's, else the model's."),
+        option(
+            "tokenizer", &T::tokenizer,
+            "Tokenizer: a folder, a .model or .gguf file; empty: the adapter's, else the model's."),
         option("dtype", &T::dtype,
                "Type to compute in; auto: as the weights are stored, float32 on a CPU without "
                "AVX-512.",

@@ -96,7 +96,7 @@ int run_init_model(const std::vector<std::string>& args) {
   const OptionTable table = bind_options(options);
   if (parse_command_line(spec, table, args).help) return 0;
 
-  const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
+  const Tokenizer tokenizer = load_tokenizer(options.tokenizer);
   const LlamaConfig config = config_of(options, tokenizer);
   StagedFolder folder =
       stage_output(options.output, options.overwrite, {{"--tokenizer", options.tokenizer}});

@@ -1,10 +1,12 @@
 // llama2zh inspect: says what a path holds, and checks it: the manifest's sizes and checksums, every tensor's name and shape, the vocabulary.
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "commands/inspect_gguf.h"
 #include "commands/verbs.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
@@ -14,6 +16,7 @@
 #include "llama2zh/formats/manifest.h"
 #include "llama2zh/formats/meta.h"
 #include "llama2zh/formats/peft.h"
+#include "llama2zh/model/gguf.h"
 #include "llama2zh/model/load.h"
 #include "llama2zh/tokenizer/model_proto.h"
 #include "llama2zh/train/checkpoint.h"
@@ -38,7 +41,7 @@ struct InspectOptions {
     return std::tuple(
         option("path", &T::path,
                "A model, adapter, tokenizer, checkpoint, run or token store folder, or a file of "
-               "the first three."),
+               "the first three (.gguf: its header)."),
         option("tensors", &T::tensors, "List every tensor."),
         option("checksums", &T::checksums,
                "Verify the manifest's checksums (reads every byte); sizes are checked always."),
@@ -66,16 +69,20 @@ ordered_json tensor_summary(const TensorSource& source, bool list) {
 }
 
 ordered_json inspect_tokenizer(const fs::path& path) {
-  const Tokenizer tokenizer = Tokenizer::load(path);
-  const ModelProto proto = ModelProto::read(tokenizer.path());
-  ordered_json out = {{"vocab_size", tokenizer.vocab_size()},
-                      {"pieces", proto.pieces().size()},
-                      {"type", proto.is_bpe() ? "bpe" : "unigram"},
-                      {"byte_fallback", proto.has_byte_fallback()},
-                      {"bos_id", tokenizer.bos_id()},
-                      {"eos_id", tokenizer.eos_id()},
-                      {"legacy", tokenizer.legacy()},
-                      {"sha256", tokenizer.fingerprint()}};
+  const Tokenizer tokenizer = load_tokenizer(path);
+  ordered_json out = {{"vocab_size", tokenizer.vocab_size()}, {"pieces", tokenizer.model_size()}};
+  if (const ModelProto* const proto = tokenizer.sentencepiece()) {
+    out["type"] = proto->is_bpe() ? "bpe" : "unigram";
+    out["byte_fallback"] = proto->has_byte_fallback();
+  } else {
+    out["type"] = "byte-level bpe";
+    out["missing_bytes"] = tokenizer.missing_bytes();
+    out["add_bos"] = tokenizer.add_bos();
+  }
+  out["bos_id"] = tokenizer.bos_id();
+  out["eos_id"] = tokenizer.eos_id();
+  if (tokenizer.sentencepiece() != nullptr) out["legacy"] = tokenizer.legacy();
+  out["sha256"] = tokenizer.fingerprint();
   if (tokenizer.pad_id()) out["pad_id"] = *tokenizer.pad_id();
   if (!tokenizer.template_name().empty()) out["template"] = tokenizer.template_name();
   return out;
@@ -114,6 +121,24 @@ ordered_json inspect_model(const fs::path& path, bool list) {
           {"rope_theta", config.rope.theta},
           {"tie_word_embeddings", config.tie_word_embeddings},
           {"weights", tensor_summary(*model.source, list)}};
+}
+
+// The header of any .gguf; what it says as a model, and its tokenizer, of one that can be run here.
+ordered_json inspect_gguf(const fs::path& path, bool list) {
+  ordered_json out = {{"kind", "gguf"}};
+  out.update(inspect_gguf_header(path, list));
+  if (out["metadata"].value("general.architecture", "") != "llama") return out;
+  ordered_json model = inspect_model(path, false);
+  model.erase("kind");
+  out.update(model);
+  std::string note;
+  const auto file = GgufFile::open(path);
+  if (!gguf_tokenizer_files(*file, note).contents.empty()) {
+    out["tokenizer"] = inspect_tokenizer(path);
+  } else {
+    out["tokenizer_problem"] = note;
+  }
+  return out;
 }
 
 ordered_json inspect_store(const fs::path& folder, bool checksums) {
@@ -183,12 +208,14 @@ ordered_json inspect_path(const InspectOptions& options) {
     out.update(inspect_store(path, options.checksums));
   } else if (path.extension() == ".model") {
     out["kind"] = "tokenizer";
+  } else if (!folder && is_gguf_file(path)) {
+    out.update(inspect_gguf(path, options.tensors));
   } else if (folder && is_peft_folder(path)) {
     out.update(inspect_adapter(path, options.tensors));
   } else if ((folder && (fs::exists(path / "config.json") || is_meta_folder(path))) ||
              (!folder && path.extension() == ".bin" && !is_zip(path))) {
     out.update(inspect_model(path, options.tensors));
-  } else if (folder && fs::exists(path / "tokenizer.model") && manifest_kind != "checkpoint") {
+  } else if (folder && has_tokenizer(path) && manifest_kind != "checkpoint") {
     out["kind"] = "tokenizer";
   } else if (!checkpoints.empty()) {
     out["kind"] = "run";
@@ -196,10 +223,18 @@ ordered_json inspect_path(const InspectOptions& options) {
     out["kind"] = manifest_kind.empty() ? "tensors" : manifest_kind;
     out["weights"] = tensor_summary(*open_tensors(path), options.tensors);
   }
-  if (path.extension() == ".model" || (folder && fs::exists(path / "tokenizer.model")))
+  if (path.extension() == ".model" || (folder && has_tokenizer(path)))
     out["tokenizer"] = inspect_tokenizer(path);
   if (!checkpoints.empty()) out["checkpoints"] = checkpoints;
   return out;
+}
+
+// A text without control characters, which would end its line or steer a terminal.
+bool is_one_line(const ordered_json& item) {
+  if (!item.is_string()) return false;
+  const auto& text = item.get_ref<const std::string&>();
+  return std::none_of(text.begin(), text.end(),
+                      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
 }
 
 // "weights.tensors: 39" lines, nested keys joined by dots.
@@ -223,7 +258,7 @@ void print_flat(const ordered_json& value, const std::string& prefix) {
                       .c_str());
       }
     } else {
-      std::puts(cat(name, ": ", item.is_string() ? item.get<std::string>() : item.dump()).c_str());
+      std::puts(cat(name, ": ", is_one_line(item) ? item.get<std::string>() : item.dump()).c_str());
     }
   }
 }

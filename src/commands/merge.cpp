@@ -16,6 +16,7 @@
 #include "llama2zh/config/command_line.h"
 #include "llama2zh/formats/meta.h"
 #include "llama2zh/formats/peft.h"
+#include "llama2zh/model/load.h"
 
 namespace llama2zh {
 namespace {
@@ -72,11 +73,10 @@ CommandSpec merge_spec() {
 fs::path find_tokenizer(const MergeVerbOptions& options) {
   if (!options.tokenizer.empty()) return options.tokenizer;
   for (const fs::path& place : {fs::path(options.adapter.back()), fs::path(options.base)})
-    if (fs::exists(place / "tokenizer.model")) return place;
-  fail_usage(
-      "--tokenizer",
-      cat("neither ", options.adapter.back(), " nor ", options.base, " holds a tokenizer.model"),
-      "name the tokenizer of the merged model");
+    if (holds_tokenizer(place)) return place;
+  fail_usage("--tokenizer",
+             cat("neither ", options.adapter.back(), " nor ", options.base, " holds a tokenizer"),
+             "name the tokenizer of the merged model");
 }
 
 std::vector<NamedInput> merge_inputs(const MergeVerbOptions& options) {
@@ -134,10 +134,14 @@ int run_merge(const std::vector<std::string>& args) {
 
   const bool to_meta = options.format == "meta";
   const auto parts = static_cast<int>(options.parts);
-  const Tokenizer tokenizer = Tokenizer::load(find_tokenizer(options));
+  const Tokenizer tokenizer = load_tokenizer(find_tokenizer(options));
   const OpenModel base = open_model(options.base);
   check_vocabulary(tokenizer, base.config, options.base);
   if (to_meta) check_meta_parts(base.config.to_json(), parts);
+  if (to_meta && tokenizer.sentencepiece() == nullptr) {
+    fail_usage("--format", "Meta's layout has no place for a byte-level BPE tokenizer",
+               "use --format hf");
+  }
   MergeOptions merge{.base = options.base,
                      .adapters = {options.adapter.begin(), options.adapter.end()},
                      .output = {},

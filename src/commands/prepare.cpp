@@ -13,6 +13,7 @@
 #include "llama2zh/base/text.h"
 #include "llama2zh/config/command_line.h"
 #include "llama2zh/data/token_store.h"
+#include "llama2zh/model/load.h"
 #include "llama2zh/train/run_config.h"
 
 namespace llama2zh {
@@ -73,7 +74,7 @@ int prepare(const PrepareVerbOptions& verb, const RunConfig& run) {
   }
   if (run.data.train_files.empty())
     fail_usage("data.train_files", "no files are named", "give --train-files");
-  const Tokenizer tokenizer = Tokenizer::load(path);
+  const Tokenizer tokenizer = load_tokenizer(path);
   PrepareOptions options;
   options.files = expand_files(run.data.train_files);
   options.output = verb.output;

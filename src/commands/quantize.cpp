@@ -18,6 +18,7 @@
 #include "llama2zh/config/command_line.h"
 #include "llama2zh/data/datasets.h"
 #include "llama2zh/eval/compare_models.h"
+#include "llama2zh/model/load.h"
 
 namespace llama2zh {
 namespace {
@@ -245,7 +246,7 @@ int run_quantize(const std::vector<std::string>& args) {
   options.calibration = expand_files(options.calibration);
   options.evaluate = expand_files(options.evaluate);
   const Tokenizer tokenizer =
-      Tokenizer::load(options.tokenizer.empty() ? options.model : options.tokenizer);
+      load_tokenizer(options.tokenizer.empty() ? options.model : options.tokenizer);
   const OpenModel source = open_model(options.model);
   refuse_quantized(source, "it can't be quantized again");
   check_vocabulary(tokenizer, source.config, options.model);

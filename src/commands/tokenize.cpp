@@ -11,7 +11,7 @@
 #include "llama2zh/base/text.h"
 #include "llama2zh/base/utf8.h"
 #include "llama2zh/config/command_line.h"
-#include "llama2zh/tokenizer/tokenizer.h"
+#include "llama2zh/model/load.h"
 
 namespace llama2zh {
 namespace {
@@ -26,7 +26,9 @@ struct TokenizeOptions {
   static auto options() {
     return std::tuple(
         option("model", &TokenizeOptions::model,
-               "Tokenizer: a .model file or a folder with tokenizer.model."),
+               "Tokenizer: a folder with tokenizer.model or a byte-level tokenizer.json, a .model "
+               "or a "
+               ".gguf file."),
         option("text", &TokenizeOptions::text, "Text to encode as one piece."),
         option("file", &TokenizeOptions::file, "File to encode line by line (also .gz, .zst)."),
         option("specials", &TokenizeOptions::specials,
@@ -70,7 +72,7 @@ int run_tokenize(const std::vector<std::string>& args) {
   TokenizeOptions options;
   const CommandSpec spec{
       .verb = "tokenize",
-      .summary = "Ids and pieces of a text, by sentencepiece and the folder's special tokens.",
+      .summary = "Ids and pieces of a text, and the folder's special tokens in it.",
       .examples =
           {"llama2zh tokenize --model chinese-llama2 --text 人工智能是计算机科学的一个分支。",
            "llama2zh tokenize --model tokenizer.model --file corpus.txt --json"},
@@ -81,7 +83,7 @@ int run_tokenize(const std::vector<std::string>& args) {
   if (options.text.has_value() == !options.file.empty())
     fail_usage("tokenize", "give either --text or --file");
 
-  const Tokenizer tokenizer = Tokenizer::load(options.model);
+  const Tokenizer tokenizer = load_tokenizer(options.model);
   if (options.text) {
     if (!is_utf8(*options.text)) fail_data("--text", "the text is not UTF-8");
     print_tokens(tokenizer, options, *options.text);

@@ -70,7 +70,7 @@ class TextEncoder : public RowEncoder {
  private:
   void append_text(std::string_view rest, const std::string& place, EncodedRow& row) const {
     row.ids.reserve(rest.size() / 3);
-    if (row.begins) row.ids.push_back(tokenizer_.bos_id());
+    if (row.begins && tokenizer_.starts_texts_with_bos()) row.ids.push_back(tokenizer_.bos_id());
     for (bool first = row.begins; !rest.empty(); first = false) {
       size_t size = rest.size();
       if (cut_ && size > kSegmentBytes) {
@@ -178,7 +178,7 @@ class DialogueEncoder : public RowEncoder {
     row.filtered = filter_.refuses(row.characters);
     if (row.filtered) return;
     row.hash = xxh64(text);
-    row.ids.push_back(tokenizer_.bos_id());
+    if (tokenizer_.starts_texts_with_bos()) row.ids.push_back(tokenizer_.bos_id());
     tokenizer_.encode_append(text, /*dummy_prefix=*/true, row.ids);
     row.ids.push_back(tokenizer_.eos_id());
     row.overlong = row.ids.size() > block_size_;

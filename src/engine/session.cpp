@@ -18,20 +18,19 @@ namespace fs = std::filesystem;
 fs::path find_tokenizer(const LoadRequest& request) {
   if (!request.tokenizer.empty()) return request.tokenizer;
   for (auto it = request.adapters.rbegin(); it != request.adapters.rend(); ++it)
-    if (fs::exists(*it / "tokenizer.model")) return *it;
+    if (has_tokenizer(*it)) return *it;
   if (!fs::exists(request.model)) fail_io(request.model.string(), "there is no such model");
+  if (holds_tokenizer(request.model)) return request.model;
   if (fs::is_directory(request.model)) {
     // Meta's layout keeps one tokenizer for all sizes, beside their folders.
     const fs::path parent = fs::absolute(request.model).lexically_normal().parent_path();
-    if (fs::exists(request.model / "params.json") &&
-        !fs::exists(request.model / "tokenizer.model") && fs::exists(parent / "tokenizer.model"))
+    if (fs::exists(request.model / "params.json") && fs::exists(parent / "tokenizer.model"))
       return parent / "tokenizer.model";
-    if (fs::exists(request.model / "tokenizer.model") ||
-        fs::exists(request.model / "tokenizer.json"))
-      return request.model;  // a lone tokenizer.json is explained by Tokenizer::load
+    if (fs::exists(request.model / "tokenizer.json"))
+      return request.model;  // of another kind, which load_tokenizer() explains
   }
-  fail_usage(request.model.string(), "it has no tokenizer.model",
-             "name the model's tokenizer with --tokenizer FILE.model");
+  fail_usage(request.model.string(), "it has no tokenizer",
+             "name the model's own with --tokenizer (a folder or a .model file)");
 }
 
 const ChatTemplate* find_template(const LoadRequest& request, const Tokenizer& tokenizer) {
@@ -65,9 +64,18 @@ void check_draft(const OpenModel& draft, const LlamaConfig& model, const Tokeniz
                     model.vocab_size),
                 remedy);
   }
-  if (!fs::exists(draft.path / "tokenizer.model")) return;
-  if (Tokenizer::load(draft.path).fingerprint() != tokenizer.fingerprint())
-    fail_format(draft.path.string(), "the draft model's tokenizer is not the model's", remedy);
+  if (!holds_tokenizer(draft.path)) return;
+  const Tokenizer own = load_tokenizer(draft.path);
+  if (own.fingerprint() == tokenizer.fingerprint()) return;
+  for (TokenId id = 0; id < draft.config.vocab_size; ++id) {
+    const bool same = id < own.vocab_size() && id < tokenizer.vocab_size() &&
+                      own.piece(id) == tokenizer.piece(id);
+    if (!same) {
+      fail_format(draft.path.string(),
+                  cat("the draft model's tokenizer is not the model's: they differ at id ", id),
+                  remedy);
+    }
+  }
 }
 
 }  // namespace
@@ -79,7 +87,7 @@ LoadedModel load_for_inference(const LoadRequest& request) {
       fail_format(adapter.string(), "this is no adapter folder: adapter_config.json is missing",
                   "a whole model is given with --model");
   }
-  loaded.tokenizer = std::make_unique<Tokenizer>(Tokenizer::load(find_tokenizer(request)));
+  loaded.tokenizer = std::make_unique<Tokenizer>(load_tokenizer(find_tokenizer(request)));
   loaded.chat_template = find_template(request, *loaded.tokenizer);
 
   OpenModel open = open_model(request.model);

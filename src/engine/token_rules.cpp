@@ -33,6 +33,8 @@ std::vector<std::vector<TokenId>> word_ids(const std::string& word, const Tokeni
   if (trim(word).empty()) fail_usage("bad_words", "an empty word would forbid everything");
   std::vector<std::vector<TokenId>> forms = {tokenizer.encode(word),
                                              tokenizer.encode_continuation(word)};
+  // There is no dummy prefix that would stand for the space.
+  if (tokenizer.kind() == TokenizerKind::kByteLevelBpe) forms[0] = tokenizer.encode(" " + word);
   std::erase_if(forms, [](const auto& ids) { return ids.empty(); });
   return forms;
 }

@@ -1,19 +1,21 @@
 // Byte-level BPE as Hugging Face's tokenizer.json (github.com/huggingface/tokenizers). How texts are
 // cut into words before merges is only named in GGUF (tokenizer.ggml.pre); the cuts for those names
 // are llama.cpp's (llama-vocab.cpp), which took them from the models' own tokenizer.json.
-#include <array>
-
 #include "gguf_vocabulary.h"
+#include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
 
 namespace llama2zh {
 namespace {
 
+constexpr const char* kPreKey = "tokenizer.ggml.pre";
+
 struct WordCut {
-  const char* name;     // tokenizer.ggml.pre
-  const char* pattern;  // of one word; null: ByteLevel's own, GPT-2's
-  bool single_digits;   // each digit is a word of its own
-  bool ignore_merges;   // a word that is a token is taken whole
+  const char* name;  // tokenizer.ggml.pre
+  std::vector<const char*>
+      patterns;                // of words, one after the other; none: ByteLevel's own, GPT-2's
+  bool single_digits = false;  // each digit is a word of its own
+  bool ignore_merges = false;  // a word that is a token is taken whole
 };
 
 constexpr const char* kLlama3Pattern =
@@ -22,16 +24,24 @@ constexpr const char* kLlama3Pattern =
 constexpr const char* kQwen2Pattern =
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
     "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+constexpr const char* kGpt2Pattern =
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)";
 
-constexpr std::array<WordCut, 6> kWordCuts = {{{"gpt-2", nullptr, false, false},
-                                               {"smollm", nullptr, true, false},
-                                               {"llama-bpe", kLlama3Pattern, false, true},
-                                               {"llama3", kLlama3Pattern, false, true},
-                                               {"llama-v3", kLlama3Pattern, false, true},
-                                               {"qwen2", kQwen2Pattern, false, false}}};
+// Where names share a cut, the first is written.
+const std::vector<WordCut>& word_cuts() {
+  static const std::vector<WordCut> cuts = {
+      {"gpt-2", {}},
+      {"smollm", {}, true},
+      {"llama-bpe", {kLlama3Pattern}, false, true},
+      {"llama3", {kLlama3Pattern}, false, true},
+      {"llama-v3", {kLlama3Pattern}, false, true},
+      {"qwen2", {kQwen2Pattern}},
+      {"default", {"[\\p{P}\\$\\+<=>\\^~\\|]+", kGpt2Pattern, "\\p{N}+", "[0-9][0-9][0-9]"}}};
+  return cuts;
+}
 
 const WordCut* word_cut_of(std::string_view name) {
-  for (const WordCut& cut : kWordCuts) {
+  for (const WordCut& cut : word_cuts()) {
     if (name == cut.name) return &cut;
   }
   return nullptr;
@@ -47,13 +57,13 @@ ordered_json byte_level(bool use_regex) {
 ordered_json pre_tokenizer(const WordCut& cut) {
   ordered_json steps = ordered_json::array();
   if (cut.single_digits) steps.push_back({{"type", "Digits"}, {"individual_digits", true}});
-  if (cut.pattern != nullptr) {
+  for (const char* pattern : cut.patterns) {
     steps.push_back({{"type", "Split"},
-                     {"pattern", {{"Regex", cut.pattern}}},
+                     {"pattern", {{"Regex", pattern}}},
                      {"behavior", "Isolated"},
                      {"invert", false}});
   }
-  steps.push_back(byte_level(cut.pattern == nullptr));
+  steps.push_back(byte_level(cut.patterns.empty()));
   return {{"type", "Sequence"}, {"pretokenizers", steps}};
 }
 
@@ -116,11 +126,35 @@ ordered_json vocabulary_ids(const GgufMetadata& data, const GgufVocabulary& voca
   return parse_ordered_json(text + "}", cat(data.where(), ": tokenizer.ggml.tokens"));
 }
 
+// A pre_tokenizer without what makes no difference to the words: how Sequences nest, offsets, keys at
+// their defaults.
+void flatten(const json& value, std::vector<json>& steps) {
+  if (!value.is_object()) return;
+  if (value.value("type", "") == "Sequence") {
+    for (const json& step : value.value("pretokenizers", json::array())) flatten(step, steps);
+    return;
+  }
+  json step = value;
+  step.erase("trim_offsets");
+  if (step["type"] == "ByteLevel") {
+    step["use_regex"] = value.value("use_regex", true);
+    step["add_prefix_space"] = value.value("add_prefix_space", true);
+  }
+  if (step["type"] == "Split" && step.value("behavior", "") == "Isolated") step.erase("invert");
+  steps.push_back(std::move(step));
+}
+
+std::vector<json> flattened(const json& value) {
+  std::vector<json> steps;
+  flatten(value, steps);
+  return steps;
+}
+
 }  // namespace
 
 std::optional<ordered_json> gguf_bpe_json(const GgufMetadata& data,
                                           const GgufVocabulary& vocabulary) {
-  const WordCut* const words = word_cut_of(data.text("tokenizer.ggml.pre", "default"));
+  const WordCut* const words = word_cut_of(data.text(kPreKey, "default"));
   if (words == nullptr) return std::nullopt;
   ordered_json model = {{"type", "BPE"},
                         {"dropout", nullptr},
@@ -141,6 +175,40 @@ std::optional<ordered_json> gguf_bpe_json(const GgufMetadata& data,
                       {"post_processor", post_processor(vocabulary)},
                       {"decoder", byte_level(true)},
                       {"model", std::move(model)}};
+}
+
+std::vector<std::string> gguf_word_cuts() {
+  std::vector<std::string> names;
+  for (const WordCut& cut : word_cuts()) names.emplace_back(cut.name);
+  return names;
+}
+
+GgufBpe gguf_bpe_of(const Tokenizer& tokenizer) {
+  const std::string where = tokenizer.path().string();
+  const json root = parse_json(*tokenizer.tokenizer_json(), where);
+  const json& model = root["model"];
+  const bool ignore_merges = model.value("ignore_merges", false);
+  const std::vector<json> steps = flattened(root["pre_tokenizer"]);
+  GgufBpe result;
+  for (const WordCut& cut : word_cuts()) {
+    const bool same = cut.ignore_merges == ignore_merges &&
+                      steps == flattened(json::parse(pre_tokenizer(cut).dump()));
+    if (same && result.word_cut.empty()) result.word_cut = cut.name;
+  }
+  if (result.word_cut.empty()) {
+    fail_usage(where,
+               cat("its pre_tokenizer cuts texts in a way that has no name in GGUF (", kPreKey,
+                   ") here, known are those of ", join(gguf_word_cuts(), ", ")),
+               "llama.cpp's convert_hf_to_gguf.py knows more of them");
+  }
+  for (const json& merge : model["merges"]) {
+    result.merges.push_back(
+        merge.is_string() ? merge.get<std::string>()
+                          : cat(merge[0].get<std::string>(), " ", merge[1].get<std::string>()));
+  }
+  for (const json& token : root.value("added_tokens", json::array()))
+    result.added.insert(token["id"].get<TokenId>());
+  return result;
 }
 
 }  // namespace llama2zh

@@ -3,10 +3,8 @@
 #include "gguf_vocabulary.h"
 
 #include "llama2zh/base/error.h"
-#include "llama2zh/base/file.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/model/gguf.h"
-#include "llama2zh/tokenizer/chat_template.h"
 
 namespace llama2zh {
 namespace {
@@ -16,8 +14,6 @@ constexpr const char* kTokensKey = "tokenizer.ggml.tokens";
 constexpr const char* kScoresKey = "tokenizer.ggml.scores";
 constexpr const char* kTypesKey = "tokenizer.ggml.token_type";
 constexpr const char* kTemplateKey = "tokenizer.chat_template";
-constexpr std::string_view kVisibleSpace = "\u2581";
-constexpr float kAddedScore = -1000;  // of tokens that the sentencepiece model lacks
 
 std::string replaced(std::string text, std::string_view from, std::string_view to) {
   for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) {
@@ -36,9 +32,7 @@ bool is_added_type(PieceType type) {
          type == PieceType::kUserDefined;
 }
 
-// The proto and the folder's files of a sentencepiece vocabulary.
-void write_sentencepiece(const GgufMetadata& data, const std::filesystem::path& folder,
-                         std::string& note) {
+TokenizerFiles sentencepiece_files(const GgufMetadata& data, std::string& note) {
   GgufVocabulary vocabulary = read_gguf_vocabulary(data, true);
   const std::vector<double> scores = data.numbers(kScoresKey);
   if (scores.size() != vocabulary.tokens.size()) {
@@ -64,46 +58,30 @@ void write_sentencepiece(const GgufMetadata& data, const std::filesystem::path& 
       .eos_piece = vocabulary.tokens[*vocabulary.eos]};
   if (vocabulary.padding) specs.pad_piece = vocabulary.tokens[*vocabulary.padding];
   const ModelProto proto = ModelProto::make(pieces, specs, cat(data.where(), ": ", kTokensKey));
-  write_file_atomic(folder / "tokenizer.model", proto.serialize());
   ordered_json config = gguf_tokenizer_config(vocabulary, "LlamaTokenizer");
   config["legacy"] = true;  // llama.cpp puts a space behind special tokens, as that does
-  write_json_file(folder / "tokenizer_config.json", config);
   if (data.flag("tokenizer.ggml.add_eos_token", false)) {
     note = "the file asks for </s> behind every prompt, which no tokenizer here adds";
   }
+  return {
+      data.where(),
+      {{"tokenizer.model", proto.serialize()}, {"tokenizer_config.json", config.dump(2) + "\n"}}};
 }
 
-bool write_bpe(const GgufMetadata& data, const std::filesystem::path& folder, std::string& note) {
+TokenizerFiles byte_level_files(const GgufMetadata& data, std::string& note) {
   const GgufVocabulary vocabulary = read_gguf_vocabulary(data, false);
   const auto tokenizer = gguf_bpe_json(data, vocabulary);
   if (!tokenizer) {
-    note = cat("no tokenizer was written: its byte-level BPE cuts texts in the way of \"",
-               data.text("tokenizer.ggml.pre", "default"),
-               "\", which is not known here; take tokenizer.json from the model's original folder");
-    return false;
+    note = cat(
+        "the vocabulary is a byte-level BPE that cuts texts in the way of tokenizer.ggml.pre \"",
+        data.text("tokenizer.ggml.pre", "default"), "\", expected one of ",
+        join(gguf_word_cuts(), ", "), "; take tokenizer.json from the model's original folder");
+    return {data.where(), {}};
   }
-  write_json_file(folder / "tokenizer.json", *tokenizer);
-  write_json_file(folder / "tokenizer_config.json",
-                  gguf_tokenizer_config(vocabulary, "PreTrainedTokenizerFast"));
-  note =
-      "the vocabulary is a byte-level BPE: tokenizer.json was written for it, and it takes a "
-      "program that reads one to use the model with texts";
-  return true;
-}
-
-PieceType exported_type(const Tokenizer& tokenizer, const std::vector<SentencePiece>& pieces,
-                        size_t id) {
-  const bool special = tokenizer.is_special(static_cast<TokenId>(id));
-  if (id >= pieces.size()) return special ? PieceType::kControl : PieceType::kUserDefined;
-  const PieceType type = pieces[id].type;
-  const bool plain = type == PieceType::kNormal || type == PieceType::kUserDefined;
-  return special && plain ? PieceType::kControl : type;
-}
-
-std::string exported_template(const Tokenizer& tokenizer) {
-  if (!tokenizer.hf_chat_template().empty()) return tokenizer.hf_chat_template();
-  if (tokenizer.template_name().empty()) return "";
-  return ChatTemplate::get(tokenizer.template_name()).jinja();
+  const ordered_json config = gguf_tokenizer_config(vocabulary, "PreTrainedTokenizerFast");
+  return {data.where(),
+          {{"tokenizer.json", tokenizer->dump() + "\n"},
+           {"tokenizer_config.json", config.dump(2) + "\n"}}};
 }
 
 }  // namespace
@@ -168,58 +146,19 @@ void check_token_count(const GgufFile& file) {
 
 }  // namespace
 
-GgufTokenizer write_gguf_tokenizer(const GgufFile& file, const std::filesystem::path& folder,
-                                   std::string& note) {
+TokenizerFiles gguf_tokenizer_files(const GgufFile& file, std::string& note) {
   const GgufMetadata& data = file.metadata();
   note.clear();
   const std::string kind = data.text(kModelKey, "");
-  if (kind.empty() || kind == "none" || kind == "no_vocab") return GgufTokenizer::kNone;
+  if (kind.empty() || kind == "none" || kind == "no_vocab") {
+    note = "the file holds no tokenizer";
+    return {data.where(), {}};
+  }
   check_token_count(file);
-  if (kind == "llama") {
-    write_sentencepiece(data, folder, note);
-    return GgufTokenizer::kSentencepiece;
-  }
-  if (kind == "gpt2") {
-    return write_bpe(data, folder, note) ? GgufTokenizer::kJson : GgufTokenizer::kNone;
-  }
-  note = cat("no tokenizer was written: its kind is \"", kind, "\", expected llama or gpt2");
-  return GgufTokenizer::kNone;
-}
-
-void put_gguf_vocabulary(const Tokenizer& tokenizer, GgufMetadata& data) {
-  const ModelProto proto = ModelProto::read(tokenizer.path());
-  const auto size = static_cast<size_t>(tokenizer.vocab_size());
-  std::vector<std::string> tokens;
-  std::vector<float> scores;
-  std::vector<int32_t> types;
-  for (size_t id = 0; id < size; ++id) {
-    const PieceType type = exported_type(tokenizer, proto.pieces(), id);
-    const std::string& text = tokenizer.piece(static_cast<TokenId>(id));
-    tokens.push_back(type == PieceType::kUserDefined ? replaced(text, kVisibleSpace, " ") : text);
-    scores.push_back(id < proto.pieces().size() ? proto.pieces()[id].score : kAddedScore);
-    types.push_back(static_cast<int32_t>(type));
-  }
-  data.set(kModelKey, GgufValue::text("llama"));
-  data.set("tokenizer.ggml.pre", GgufValue::text("default"));
-  data.set(kTokensKey, GgufValue::texts(std::move(tokens)));
-  data.set(kScoresKey, GgufValue::float32s(scores));
-  data.set(kTypesKey, GgufValue::int32s(types));
-  const auto put_id = [&](const char* name, TokenId id) {
-    data.set(cat("tokenizer.ggml.", name, "_token_id"),
-             GgufValue::uint32(static_cast<uint32_t>(id)));
-  };
-  put_id("bos", tokenizer.bos_id());
-  put_id("eos", tokenizer.eos_id());
-  put_id("unknown", tokenizer.unk_id());
-  if (tokenizer.pad_id()) put_id("padding", *tokenizer.pad_id());
-  data.set("tokenizer.ggml.add_bos_token", GgufValue::boolean(tokenizer.add_bos()));
-  data.set("tokenizer.ggml.add_eos_token", GgufValue::boolean(false));
-  data.set("tokenizer.ggml.add_space_prefix", GgufValue::boolean(proto.specs().add_dummy_prefix));
-  if (proto.specs().remove_extra_whitespaces) {
-    data.set("tokenizer.ggml.remove_extra_whitespaces", GgufValue::boolean(true));
-  }
-  const std::string jinja = exported_template(tokenizer);
-  if (!jinja.empty()) data.set(kTemplateKey, GgufValue::text(jinja));
+  if (kind == "llama") return sentencepiece_files(data, note);
+  if (kind == "gpt2") return byte_level_files(data, note);
+  note = cat("the vocabulary's kind, ", kModelKey, ", is \"", kind, "\", expected llama or gpt2");
+  return {data.where(), {}};
 }
 
 }  // namespace llama2zh

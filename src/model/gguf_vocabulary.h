@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,8 @@
 #include "llama2zh/tokenizer/tokenizer.h"
 
 namespace llama2zh {
+
+inline constexpr std::string_view kVisibleSpace = "\u2581";  // of sentencepiece
 
 // tokenizer.ggml.* as every kind of tokenizer has it; ids are checked against the tokens.
 struct GgufVocabulary {
@@ -31,7 +34,19 @@ ordered_json gguf_tokenizer_config(const GgufVocabulary& vocabulary,
 std::optional<ordered_json> gguf_bpe_json(const GgufMetadata& data,
                                           const GgufVocabulary& vocabulary);
 
-// The keys of a sentencepiece tokenizer.
+// The values of tokenizer.ggml.pre that gguf_bpe_json() knows.
+std::vector<std::string> gguf_word_cuts();
+
+// A byte-level BPE on its way into a file.
+struct GgufBpe {
+  std::string word_cut;             // tokenizer.ggml.pre
+  std::vector<std::string> merges;  // "left right"
+  std::set<TokenId> added;          // of tokenizer.json's added_tokens
+};
+// kUsage naming tokenizer.json if the way it cuts texts has no name in GGUF that is known here.
+GgufBpe gguf_bpe_of(const Tokenizer& tokenizer);
+
+// The keys of a tokenizer: kUsage as gguf_bpe_of().
 void put_gguf_vocabulary(const Tokenizer& tokenizer, GgufMetadata& data);
 
 }  // namespace llama2zh

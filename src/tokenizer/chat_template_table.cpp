@@ -32,6 +32,9 @@ constexpr const char* kAlpacaSystem =
     "Below is an instruction that describes a task. Write a response that appropriately completes "
     "the request.";
 
+constexpr const char* kSmolLm2System =
+    "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
+
 // A template that puts a text of its own between the marks of a system message has a default that
 // chatml lacks: the text goes on in the same literal.
 bool has_own_system(std::string_view jinja) {
@@ -77,6 +80,7 @@ class ChatTemplateTable {
     add("llama2", "", {}, llama2(Forms::Strip::kTurn, " "));
     add("llama2_zh", kChineseSystem, {}, llama2(Forms::Strip::kNone, ""));
     add("chatml", "", {"<|im_end|>", "<|im_start|>"}, chatml());
+    add("smollm2", kSmolLm2System, {"<|im_end|>", "<|im_start|>"}, smollm2());
     add("llama3", "", {"<|eot_id|>"}, llama3());
     add("zephyr", "", {"<|user|>", "<|system|>"}, zephyr());
     add("alpaca", kAlpacaSystem, {"### Instruction:"}, alpaca());
@@ -151,6 +155,12 @@ class ChatTemplateTable {
                      text("\n")},
             .opening = {unsupervised(mark("<|im_start|>")), unsupervised(text("assistant\n"))},
             .assistant = {{Kind::kContent}, mark("<|im_end|>"), unsupervised(text("\n"))}};
+  }
+
+  static Forms smollm2() {
+    Forms forms = chatml();
+    forms.bos_first = false;
+    return forms;
   }
 
   static Forms llama3() {
@@ -235,6 +245,7 @@ const ChatTemplate* ChatTemplate::detect(std::string_view hf_chat_template) {
   if (has("[INST]") && has("<<SYS>>") && !has("[INST]<<SYS>>")) {
     return &get(has("你是一个乐于助人的助手。") ? "llama2_zh" : "llama2");
   }
+  if (has("<|im_start|>") && has("<|im_end|>") && has(kSmolLm2System)) return &get("smollm2");
   if (has("<|im_start|>") && has("<|im_end|>"))
     return has_own_system(hf_chat_template) ? nullptr : &get("chatml");
   // Llama 3.1's says the date and knows tools.

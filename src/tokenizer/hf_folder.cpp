@@ -15,11 +15,14 @@
 #include "llama2zh/base/json.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/base/utf8.h"
+#include "tokenizer/byte_level_file.h"
 
 namespace llama2zh {
 namespace {
 
 constexpr uint64_t kMaxTemplateBytes = uint64_t{1} << 22;
+constexpr uint64_t kMaxFileBytes = uint64_t{1} << 28;
+constexpr const char* kTemplateFile = "chat_template.jinja";
 constexpr int64_t kMaxTokenId = int64_t{1} << 30;
 
 // A JSON object read from a file of the folder; empty if there is no such file.
@@ -36,10 +39,11 @@ struct Section {
   }
 };
 
-Section read_section(const std::filesystem::path& path) {
-  Section section{path.string(), json::object()};
-  if (!std::filesystem::exists(path)) return section;
-  section.value = read_json_file(path);
+Section read_section(const TokenizerFiles& files, const char* name) {
+  Section section{files.where(name), json::object()};
+  const std::string* const text = files.find(name);
+  if (text == nullptr) return section;
+  section.value = parse_json(*text, section.where);
   if (!section.value.is_object()) fail_format(section.where, "expected a JSON object");
   return section;
 }
@@ -161,12 +165,10 @@ FolderSettings::Special read_special(const std::string& name, const Section& tok
   return special;
 }
 
-std::string read_chat_template(const std::filesystem::path& folder, const Section& tokenizer) {
-  const std::filesystem::path file = folder / "chat_template.jinja";
-  if (std::filesystem::exists(file)) {
-    std::string text = read_file(file, kMaxTemplateBytes);
-    if (!is_utf8(text)) fail_format(file.string(), "it is not UTF-8 text");
-    return text;
+std::string read_chat_template(const TokenizerFiles& files, const Section& tokenizer) {
+  if (const std::string* const text = files.find(kTemplateFile)) {
+    if (!is_utf8(*text)) fail_format(files.where(kTemplateFile), "it is not UTF-8 text");
+    return *text;
   }
   const json* value = tokenizer.find("chat_template");
   if (value == nullptr) return {};
@@ -184,18 +186,53 @@ std::string read_chat_template(const std::filesystem::path& folder, const Sectio
 
 }  // namespace
 
-FolderSettings read_folder_settings(const std::filesystem::path& folder) {
-  const Section tokenizer = read_section(folder / "tokenizer_config.json");
-  const Section map = read_section(folder / "special_tokens_map.json");
-  const Section added = read_section(folder / "added_tokens.json");
-  const Section model = read_section(folder / "config.json");
+TokenizerFiles TokenizerFiles::of_folder(const std::filesystem::path& folder) {
+  TokenizerFiles files{folder, {}};
+  const auto take = [&](const char* name, uint64_t most) {
+    const std::filesystem::path path = folder / name;
+    if (!std::filesystem::exists(path)) return false;
+    files.contents[name] = read_file(path, most);
+    return true;
+  };
+  if (!take("tokenizer.model", kMaxFileBytes)) take("tokenizer.json", kMaxFileBytes);
+  for (const char* name :
+       {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json"}) {
+    take(name, kMaxFileBytes);
+  }
+  take(kTemplateFile, kMaxTemplateBytes);
+  return files;
+}
+
+const std::string* TokenizerFiles::find(const std::string& name) const {
+  const auto it = contents.find(name);
+  return it == contents.end() ? nullptr : &it->second;
+}
+
+std::string TokenizerFiles::where(const std::string& name) const {
+  if (std::filesystem::is_directory(origin)) return (origin / name).string();
+  return origin.filename() == name ? origin.string() : cat(origin.string(), ": ", name);
+}
+
+bool has_tokenizer(const std::filesystem::path& folder) {
+  if (std::filesystem::exists(folder / "tokenizer.model")) return true;
+  const std::filesystem::path file = folder / "tokenizer.json";
+  return std::filesystem::exists(file) && is_byte_level(read_json_file(file));
+}
+
+FolderSettings read_folder_settings(const TokenizerFiles& files, std::vector<AddedToken> known) {
+  const Section tokenizer = read_section(files, "tokenizer_config.json");
+  const Section map = read_section(files, "special_tokens_map.json");
+  const Section added = read_section(files, "added_tokens.json");
+  const Section model = read_section(files, "config.json");
 
   FolderSettings settings;
+  settings.added = std::move(known);
   std::unordered_set<std::string> special_texts;
   read_added_tokens(tokenizer, added, settings.added);
   settings.bos = read_special("bos", tokenizer, map, model, special_texts);
   settings.eos = read_special("eos", tokenizer, map, model, special_texts);
   settings.pad = read_special("pad", tokenizer, map, model, special_texts);
+  settings.unk = read_special("unk", tokenizer, map, model, special_texts);
   for (const Section* section : {&tokenizer, &map}) {
     const json* extra = section->find("additional_special_tokens");
     if (extra == nullptr) continue;
@@ -206,12 +243,13 @@ FolderSettings read_folder_settings(const std::filesystem::path& folder) {
   }
   for (AddedToken& token : settings.added) token.special |= special_texts.contains(token.text);
   settings.legacy = bool_at(tokenizer, tokenizer.value, "legacy", true);
-  settings.add_bos = bool_at(tokenizer, tokenizer.value, "add_bos_token", true);
+  if (tokenizer.find("add_bos_token") != nullptr)
+    settings.add_bos = bool_at(tokenizer, tokenizer.value, "add_bos_token", true);
   if (const json* length = tokenizer.find("model_max_length");
       length != nullptr && length->is_number()) {
     settings.model_max_length = length->get<double>();
   }
-  settings.chat_template = read_chat_template(folder, tokenizer);
+  settings.chat_template = read_chat_template(files, tokenizer);
   if (const json* name = tokenizer.find("llama2zh_template")) {
     if (!name->is_string()) tokenizer.fail("llama2zh_template", "is not a text");
     settings.template_name = name->get<std::string>();

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "llama2zh/tokenizer/tokenizer.h"
+
 namespace llama2zh {
 
 struct AddedToken {
@@ -23,16 +25,18 @@ struct FolderSettings {
     std::optional<int64_t> id;        // config.json
     std::string where;
   };
-  Special bos, eos, pad;
+  Special bos, eos, pad, unk;
   std::vector<AddedToken> added;  // each text once, by id
   bool legacy = true;             // transformers 4 takes a missing key for true
-  bool add_bos = true;
+  std::optional<bool> add_bos;
   std::optional<double> model_max_length;
   std::string chat_template;
   std::string template_name;
 };
 
-// Errors are kFormat (kIo for unreadable files) and name the file and key.
-FolderSettings read_folder_settings(const std::filesystem::path& folder);
+// `known` are the added tokens that the vocabulary's own file names; what the JSON files say of them
+// must agree. Errors are kFormat and name the file and key.
+FolderSettings read_folder_settings(const TokenizerFiles& files,
+                                    std::vector<AddedToken> known = {});
 
 }  // namespace llama2zh

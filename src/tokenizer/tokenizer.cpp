@@ -1,6 +1,6 @@
-// Encoding is sentencepiece's own (the library is the truth: other BPE implementations differ on merged vocabularies);
-// decoding is in stream_decoder.cpp. Around it: the ids that a Hugging Face folder adds, and its rule of cutting a prompt at
-// special tokens (transformers' LlamaTokenizer: legacy gives every segment the dummy prefix, else only the text's start).
+// Encoding is a TextEncoder's; decoding is in stream_decoder.cpp. Around it: the ids that a Hugging Face folder adds, and its
+// rule of cutting a prompt at special tokens (transformers' LlamaTokenizer: legacy gives every segment the dummy prefix, else
+// only the text's start; tokenizers of byte-level BPE: every segment gets it, where there is one).
 #include "llama2zh/tokenizer/tokenizer.h"
 
 #include "llama2zh/base/error.h"
@@ -25,6 +25,32 @@ void check_text(std::string_view text) {
   }
 }
 
+// Unicode's White_Space, which is what tokens with lstrip and rstrip take in.
+bool is_white_space(char32_t c) {
+  return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+         c == 0x3000;
+}
+
+// Bytes of the white space that starts at `at`; 0 if there is none.
+size_t white_space_at(std::string_view text, size_t at) {
+  size_t length = at < text.size() ? 1 : 0;
+  while (length > 0 && at + length < text.size() && (text[at + length] & 0xC0) == 0x80) ++length;
+  if (length == 0 || !is_white_space(utf8_to_codepoints(text.substr(at, length)).front())) return 0;
+  return length;
+}
+
+// The start of the white space that ends at `end`, not before `start`; `end` if there is none.
+size_t skip_white_space_back(std::string_view text, size_t start, size_t end) {
+  while (end > start) {
+    size_t at = end - 1;
+    while (at > start && (text[at] & 0xC0) == 0x80) --at;
+    if (white_space_at(text, at) != end - at) break;
+    end = at;
+  }
+  return end;
+}
+
 }  // namespace
 
 size_t Tokenizer::Impl::check(TokenId id) const {
@@ -36,15 +62,10 @@ size_t Tokenizer::Impl::check(TokenId id) const {
   return static_cast<size_t>(id);
 }
 
-const std::string& Tokenizer::Impl::text(size_t id) const {
-  const size_t pieces = proto.pieces().size();
-  return id < pieces ? proto.pieces()[id].text : added[id - pieces].text;
-}
-
-const Tokenizer::Impl::Mark* Tokenizer::Impl::mark_at(std::string_view where,
+const Tokenizer::Impl::Mark* Tokenizer::Impl::mark_at(std::string_view whole,
                                                       size_t position) const {
-  for (const Mark& mark : marks[static_cast<uint8_t>(where[position])]) {
-    if (where.substr(position).starts_with(text(static_cast<size_t>(mark.id)))) return &mark;
+  for (const Mark& mark : marks[static_cast<uint8_t>(whole[position])]) {
+    if (whole.substr(position).starts_with(text(static_cast<size_t>(mark.id)))) return &mark;
   }
   return nullptr;
 }
@@ -58,12 +79,7 @@ void Tokenizer::encode_append(std::string_view text, bool dummy_prefix,
                               std::vector<TokenId>& ids) const {
   if (text.empty()) return;
   check_text(text);
-  const auto& processor = dummy_prefix ? impl_->processor : impl_->continuation();
-  std::vector<TokenId> found;
-  const auto status = processor.Encode(text, &found);
-  if (!status.ok())
-    fail_data("text", cat("sentencepiece could not encode it: ", status.error_message()));
-  ids.insert(ids.end(), found.begin(), found.end());
+  impl_->encoder->encode(text, dummy_prefix, ids);
 }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text) const {
@@ -81,7 +97,6 @@ std::vector<TokenId> Tokenizer::encode_continuation(std::string_view text) const
 std::vector<TokenId> Tokenizer::encode_with_specials(std::string_view text) const {
   check_text(text);
   std::vector<TokenId> ids;
-  const auto is_space = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
   size_t start = 0;  // of the segment not yet encoded
   const auto flush = [&](size_t end) {
     encode_append(text.substr(start, end - start), impl_->settings.legacy || start == 0, ids);
@@ -92,12 +107,14 @@ std::vector<TokenId> Tokenizer::encode_with_specials(std::string_view text) cons
       ++i;
       continue;
     }
-    size_t end = i;
-    while (mark->lstrip && end > start && is_space(text[end - 1])) --end;
-    flush(end);
+    flush(mark->lstrip ? skip_white_space_back(text, start, i) : i);
     ids.push_back(mark->id);
     i += impl_->text(static_cast<size_t>(mark->id)).size();
-    while (mark->rstrip && i < text.size() && is_space(text[i])) ++i;
+    while (mark->rstrip) {
+      const size_t space = white_space_at(text, i);
+      if (space == 0) break;
+      i += space;
+    }
     start = i;
   }
   flush(text.size());
@@ -110,7 +127,11 @@ std::vector<std::string> Tokenizer::encode_pieces(std::string_view text) const {
   return pieces;
 }
 
+TokenizerKind Tokenizer::kind() const {
+  return impl_->is_sentencepiece() ? TokenizerKind::kSentencepiece : TokenizerKind::kByteLevelBpe;
+}
 int64_t Tokenizer::vocab_size() const { return impl_->size(); }
+int64_t Tokenizer::model_size() const { return static_cast<int64_t>(impl_->model_size); }
 const std::string& Tokenizer::piece(TokenId id) const { return impl_->text(impl_->check(id)); }
 std::string Tokenizer::bytes_of(TokenId id) const { return impl_->surfaces[impl_->check(id)]; }
 
@@ -128,13 +149,21 @@ bool Tokenizer::is_byte(TokenId id) const {
 
 TokenId Tokenizer::bos_id() const { return impl_->bos; }
 TokenId Tokenizer::eos_id() const { return impl_->eos; }
-TokenId Tokenizer::unk_id() const { return impl_->unk; }
+std::optional<TokenId> Tokenizer::unk_id() const { return impl_->unk; }
 std::optional<TokenId> Tokenizer::pad_id() const { return impl_->pad; }
 bool Tokenizer::legacy() const { return impl_->settings.legacy; }
-bool Tokenizer::add_bos() const { return impl_->settings.add_bos; }
+bool Tokenizer::add_bos() const { return impl_->add_bos; }
+bool Tokenizer::starts_texts_with_bos() const {
+  return impl_->is_sentencepiece() || impl_->add_bos;
+}
 const std::string& Tokenizer::hf_chat_template() const { return impl_->settings.chat_template; }
 const std::string& Tokenizer::template_name() const { return impl_->settings.template_name; }
 const std::string& Tokenizer::fingerprint() const { return impl_->fingerprint; }
 const std::filesystem::path& Tokenizer::path() const { return impl_->path; }
+const ModelProto* Tokenizer::sentencepiece() const { return impl_->proto.get(); }
+const std::string* Tokenizer::tokenizer_json() const {
+  return impl_->is_sentencepiece() ? nullptr : &impl_->json_text;
+}
+std::vector<uint8_t> Tokenizer::missing_bytes() const { return impl_->missing_bytes; }
 
 }  // namespace llama2zh

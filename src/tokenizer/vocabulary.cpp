@@ -86,7 +86,7 @@ std::vector<std::vector<TokenId>> sub_pieces(const Tokenizer& base,
   for (const std::string& piece : added) {
     std::vector<TokenId> ids = base.encode_continuation(piece);
     if (ids.empty())
-      ids = {base.unk_id()};  // a model that drops spaces, and a piece of nothing else
+      ids = {*base.unk_id()};  // a model that drops spaces, and a piece of nothing else
     result.push_back(std::move(ids));
   }
   return result;

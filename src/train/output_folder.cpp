@@ -46,6 +46,7 @@ bool is_result_file(const std::string& name) {
                                                   "config.json",
                                                   "generation_config.json",
                                                   "tokenizer.model",
+                                                  "tokenizer.json",
                                                   "tokenizer_config.json",
                                                   "special_tokens_map.json",
                                                   "added_tokens.json",

@@ -10,6 +10,7 @@
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/model/adapter_base.h"
+#include "llama2zh/model/load.h"
 #include "llama2zh/model/lora.h"
 #include "llama2zh/train/schedule.h"
 #include "train/parameter_plan.h"
@@ -162,7 +163,7 @@ RunInputs open_inputs(RunConfig& config, RowKind kind) {
   scale_positions(config, open.config);
   const at::ScalarType dtype = parse_dtype(config.model.dtype, open.config, device);
   if (config.model.tokenizer.empty()) config.model.tokenizer = config.model.path;
-  Tokenizer tokenizer = Tokenizer::load(config.model.tokenizer);
+  Tokenizer tokenizer = load_tokenizer(config.model.tokenizer);
   check_vocabulary(tokenizer, open.config, open.path);
   std::optional<PeftAdapter> adapter;
   if (!config.model.peft_path.empty()) {

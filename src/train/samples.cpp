@@ -19,7 +19,9 @@ constexpr const char* kSampleKey = "train.sample_prompts";
 std::vector<TokenId> encode_sample_prompt(const RunConfig& config, RowKind kind,
                                           const Tokenizer& tokenizer, const std::string& text) {
   if (kind == RowKind::kPretrain) {
-    std::vector<TokenId> ids = {tokenizer.bos_id()};  // as the rows begin
+    std::vector<TokenId> ids;
+    if (tokenizer.starts_texts_with_bos() || text.empty())
+      ids.push_back(tokenizer.bos_id());  // as the rows begin
     tokenizer.encode_append(text, /*dummy_prefix=*/true, ids);
     return ids;
   }

@@ -100,6 +100,19 @@ TEST(Utf8, InvalidBytesAreNotHeldBack) {
   EXPECT_EQ(utf8_complete_prefix("\xC2\x80\x80"), 3u);  // a whole one, then a stray byte
 }
 
+TEST(Utf8, InvalidLength) {
+  EXPECT_EQ(utf8_invalid_length("\xFF"), 1u);
+  EXPECT_EQ(utf8_invalid_length("\xE4\xB8"), 2u);
+  EXPECT_EQ(utf8_invalid_length("\xE4\xB8" "a"), 2u);
+  EXPECT_EQ(utf8_invalid_length("\xF0\x9F\x98 \x80"), 3u);
+}
+
+TEST(Utf8, NormalFormC) {
+  EXPECT_EQ(utf8_nfc(""), "");
+  EXPECT_EQ(utf8_nfc("e\u0301 \u212B 가 中"), "\u00e9 \u00c5 가 中");
+  EXPECT_EQ(utf8_nfc("\uFB01"), "\uFB01");  // compatibility forms stay
+}
+
 TEST(Utf8, Han) {
   for (const char32_t c : {U'中', U'〇', U'㐀', U'𠮷', U'豈'}) EXPECT_TRUE(is_han(c));
   for (const char32_t c : {U'a', U'，', U'。', U'あ', U'한', U'Ａ', U'é'}) EXPECT_FALSE(is_han(c));

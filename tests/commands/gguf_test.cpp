@@ -91,6 +91,16 @@ TEST_F(GgufVerbTest, QuantizedFilesComeBackAsFloat16) {
   }
 }
 
+TEST_F(GgufVerbTest, AnswersWithTheTokenizerOfTheFile) {
+  to_gguf("model", "f32", "own.gguf");
+  EXPECT_EQ(answer("own.gguf"), answer("model"));
+  run({"convert", "--input", "own.gguf", "--to", "gguf", "--output", "twice.gguf"});
+  EXPECT_EQ(answer("twice.gguf"), answer("model"));
+  const json header = json::parse(run({"inspect", "own.gguf", "--json"}));
+  EXPECT_EQ(header["metadata"]["tokenizer.chat_template"], kTemplate);
+  EXPECT_EQ(header["tokenizer"]["type"], "bpe");
+}
+
 TEST_F(GgufVerbTest, WhatIsRefused) {
   to_gguf("model", "f32", "kept.gguf");
   const std::string kept = bytes("kept.gguf");
@@ -102,7 +112,6 @@ TEST_F(GgufVerbTest, WhatIsRefused) {
   expect_failure(convert("model", "folder"), 2, {"--output", ".gguf"});
   expect_failure(convert("model", "none/a.gguf"), 2, {"none", "no folder"});
   expect_failure(convert("kept.gguf", "kept.gguf"), 2, {"--output", "--input"});
-  expect_failure(convert("kept.gguf", "other.gguf"), 2, {"no tokenizer", "--to hf"});
   run({"quantize", "--model", "model", "--output", "int8", "--bits", "8"});
   expect_failure(convert("int8", "int8.gguf"), 2, {"quantized"});
   EXPECT_FALSE(fs::exists(folder_ / "int8.gguf"));

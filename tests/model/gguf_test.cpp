@@ -185,8 +185,12 @@ class GgufTokenizerTest : public GgufCheckpointTest {
     data_.set("tokenizer.ggml.bos_token_id", GgufValue::uint32(1));
     data_.set("tokenizer.ggml.eos_token_id", GgufValue::uint32(2));
   }
-  GgufTokenizer unpack() {
-    return write_gguf_tokenizer(*GgufFile::open(write()), folder_.path(), note_);
+  TokenizerFiles unpack() { return gguf_tokenizer_files(*GgufFile::open(write()), note_); }
+  // The symbols of printable ASCII, two special tokens at the front.
+  static std::vector<std::string> byte_level_tokens() {
+    std::vector<std::string> tokens = {"<|endoftext|>", "ab", "\u0120"};
+    for (char c = '!'; c <= '~'; ++c) tokens.emplace_back(1, c);
+    return tokens;
   }
   std::string note_;
 };
@@ -197,8 +201,8 @@ TEST_F(GgufTokenizerTest, SentencepieceWithTokensOfItsOwn) {
   data_.set("tokenizer.ggml.add_bos_token", GgufValue::boolean(false));
   data_.set("tokenizer.ggml.padding_token_id", GgufValue::uint32(2));
   data_.set("tokenizer.chat_template", GgufValue::text("{{ x }}"));
-  ASSERT_EQ(unpack(), GgufTokenizer::kSentencepiece);
-  const Tokenizer tokenizer = Tokenizer::load(folder_.path());
+  const Tokenizer tokenizer = load_tokenizer(write());
+  EXPECT_EQ(note_, "");
   EXPECT_EQ(tokenizer.vocab_size(), 97);
   EXPECT_EQ(tokenizer.piece(4), "two\u2581\u2581spaces");
   EXPECT_EQ(tokenizer.pad_id(), 2);
@@ -215,21 +219,67 @@ TEST_F(GgufTokenizerTest, SentencepieceWithTokensOfItsOwn) {
 }
 
 TEST_F(GgufTokenizerTest, ByteLevelBpe) {
-  put("gpt2", {"<|endoftext|>", "a", "b", "ab"}, {3});
+  put("gpt2", byte_level_tokens(), {3});
+  data_.set("tokenizer.ggml.bos_token_id", GgufValue::uint32(0));
+  data_.set("tokenizer.ggml.eos_token_id", GgufValue::uint32(0));
   data_.set("tokenizer.ggml.merges", GgufValue::texts({"a b"}));
-  data_.set("tokenizer.ggml.pre", GgufValue::text("smollm"));
-  ASSERT_EQ(unpack(), GgufTokenizer::kJson);
-  const json written = read_json_file(folder_.path() / "tokenizer.json");
-  EXPECT_EQ(written["model"]["vocab"]["ab"], 3);
-  EXPECT_EQ(written["model"]["merges"][0], (json{"a", "b"}));
-  EXPECT_EQ(written["added_tokens"][0]["content"], "<|endoftext|>");
-  EXPECT_NE(note_.find("tokenizer.json"), std::string::npos);
+  data_.set("tokenizer.chat_template", GgufValue::text("{{ x }}"));
+  for (const char* cut : {"gpt-2", "smollm", "llama-bpe", "qwen2", "default"}) {
+    data_.set("tokenizer.ggml.pre", GgufValue::text(cut));
+    const Tokenizer tokenizer = load_tokenizer(write());
+    EXPECT_EQ(tokenizer.vocab_size(), 97);
+    EXPECT_EQ(tokenizer.encode("ab a"), (std::vector<TokenId>{1, 2, *tokenizer.id_of("a")})) << cut;
+    EXPECT_EQ(tokenizer.encode_with_specials("<|endoftext|>"), std::vector<TokenId>{0});
+    EXPECT_EQ(tokenizer.hf_chat_template(), "{{ x }}");
+    GgufMetadata again;
+    put_gguf_vocabulary(tokenizer, again);
+    for (const char* key : {"tokenizer.ggml.tokens", "tokenizer.ggml.merges"})
+      EXPECT_EQ(again.texts(key), data_.texts(key));
+    EXPECT_EQ(again.integers("tokenizer.ggml.token_type", 1, 6),
+              data_.integers("tokenizer.ggml.token_type", 1, 6));
+    EXPECT_EQ(again.text("tokenizer.ggml.pre"), cut);
+    EXPECT_EQ(again.text("tokenizer.ggml.model"), "gpt2");
+    EXPECT_FALSE(again.flag("tokenizer.ggml.add_bos_token", true));
+  }
+  EXPECT_EQ(unpack().contents.size(), 2U);
   data_.set("tokenizer.ggml.pre", GgufValue::text("something"));
-  EXPECT_EQ(unpack(), GgufTokenizer::kNone);
-  EXPECT_NE(note_.find("something"), std::string::npos);
+  EXPECT_TRUE(unpack().contents.empty());
+  expect_format_error([&] { load_tokenizer(write()); }, "\"something\", expected one of gpt-2",
+                      "--tokenizer");
   data_.set("tokenizer.ggml.pre", GgufValue::text("gpt-2"));
   data_.set("tokenizer.ggml.merges", GgufValue::texts({"a"}));
   expect_format_error([&] { unpack(); }, "merges", "element 0");
+  data_.set("tokenizer.ggml.merges", GgufValue::texts({"a c"}));
+  expect_format_error([&] { load_tokenizer(write()); }, "\"ac\" is no token");
+}
+
+TEST_F(GgufTokenizerTest, WordCutsWithoutANameAreRefused) {
+  put("gpt2", byte_level_tokens(), {3});
+  data_.set("tokenizer.ggml.bos_token_id", GgufValue::uint32(0));
+  data_.set("tokenizer.ggml.eos_token_id", GgufValue::uint32(0));
+  data_.set("tokenizer.ggml.merges", GgufValue::texts({"a b"}));
+  data_.set("tokenizer.ggml.pre", GgufValue::text("smollm"));
+  TokenizerFiles files = unpack();
+  json whole = json::parse(files.contents["tokenizer.json"]);
+  whole["pre_tokenizer"]["pretokenizers"][0]["individual_digits"] = false;
+  files.contents["tokenizer.json"] = whole.dump();
+  const Tokenizer tokenizer = Tokenizer::from_files(files);
+  GgufMetadata data;
+  try {
+    put_gguf_vocabulary(tokenizer, data);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kUsage);
+    EXPECT_NE(std::string(error.what()).find("no name in GGUF"), std::string::npos) << error.what();
+  }
+}
+
+TEST_F(GgufTokenizerTest, OtherKindsAreNamed) {
+  put("bert", {"<unk>", "<s>", "</s>"}, {2, 3, 3});
+  EXPECT_TRUE(unpack().contents.empty());
+  EXPECT_NE(note_.find("\"bert\", expected llama or gpt2"), std::string::npos);
+  data_.set("tokenizer.ggml.model", GgufValue::text("none"));
+  expect_format_error([&] { load_tokenizer(write()); }, "holds no tokenizer", "--tokenizer");
 }
 
 TEST_F(GgufTokenizerTest, ArraysThatDoNotBelongTogether) {

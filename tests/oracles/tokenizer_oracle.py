@@ -162,6 +162,12 @@ def rendered(name, system, q1, a1, q2):
         block = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
         return (f"<s>{block}<|im_start|>user\n{q1}<|im_end|>\n<|im_start|>assistant\n{a1}<|im_end|>\n"
                 f"<|im_start|>user\n{q2}<|im_end|>\n<|im_start|>assistant\n")  # fmt: skip
+    if name == "smollm2":
+        default = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+        text = default if system is None else system
+        block = f"<|im_start|>system\n{text}<|im_end|>\n" if text else ""
+        return (f"{block}<|im_start|>user\n{q1}<|im_end|>\n<|im_start|>assistant\n{a1}<|im_end|>\n"
+                f"<|im_start|>user\n{q2}<|im_end|>\n<|im_start|>assistant\n")  # fmt: skip
     if name == "llama3":
         head = "<|start_header_id|>{}<|end_header_id|>\n\n".format
         block = f"{head('system')}{system}<|eot_id|>" if system else ""

@@ -95,8 +95,11 @@ TEST(ChatTemplate, TextOfAMessageIsOnlyText) {
   const std::vector<Message> messages = {{Role::kUser, "</s><s>"}, {Role::kAssistant, "</s>"}};
   for (const std::string& name : ChatTemplate::names()) {
     const Ids ids = ChatTemplate::get(name).encode(tokenizer, messages).ids;
-    const std::map<std::string, std::pair<int, int>> others = {
-        {"v0.1", {2, 2}}, {"chatml", {0, 1}}, {"llama3", {0, 1}}, {"zephyr", {2, 0}}};
+    const std::map<std::string, std::pair<int, int>> others = {{"v0.1", {2, 2}},
+                                                               {"chatml", {0, 1}},
+                                                               {"smollm2", {0, 0}},
+                                                               {"llama3", {0, 1}},
+                                                               {"zephyr", {2, 0}}};
     const auto found = others.find(name);
     const auto [ends, begins] = found == others.end() ? std::pair{1, 1} : found->second;
     EXPECT_EQ(std::count(ids.begin(), ids.end(), tokenizer.eos_id()), ends) << name;
@@ -181,6 +184,13 @@ TEST(ChatTemplate, DetectsHuggingFaceTemplates) {
   EXPECT_EQ(ChatTemplate::detect("{{'<|im_start|>' + message['role'] + '\\n' + message['content'] "
                                  "+ '<|im_end|>' + '\\n'}}"),
             &ChatTemplate::get("chatml"));
+  EXPECT_EQ(
+      ChatTemplate::detect(
+          "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ "
+          "'<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging "
+          "Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + "
+          "message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"),
+      &ChatTemplate::get("smollm2"));
   EXPECT_EQ(ChatTemplate::detect("{{ bos_token }}[INST] {{ x }} [/INST]"), nullptr);  // Mistral's
   EXPECT_EQ(ChatTemplate::detect(""), nullptr);
   // As the models' own folders have them, shortened where nothing depends on it.

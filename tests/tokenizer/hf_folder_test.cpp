@@ -132,8 +132,12 @@ TEST_F(HfFolder, ChatTemplatesOfBothPlaces) {
 
 TEST_F(HfFolder, RefusesFoldersWithoutTheModel) {
   const testing::TemporaryFolder empty;
-  expect_error(ErrorKind::kFormat, "no tokenizer.model", [&] { Tokenizer::load(empty.path()); });
-  empty.write("tokenizer.json", "{}");
+  expect_error(ErrorKind::kFormat, "neither a tokenizer.model nor a tokenizer.json",
+               [&] { Tokenizer::load(empty.path()); });
+  EXPECT_FALSE(has_tokenizer(empty.path()));
+  // What transformers 5 saves of LLaMA's.
+  empty.write("tokenizer.json", R"({"model": {"type": "BPE", "byte_fallback": true}})");
+  EXPECT_FALSE(has_tokenizer(empty.path()));
   expect_error(ErrorKind::kFormat, "Add the tokenizer.model",
                [&] { Tokenizer::load(empty.path()); });
   expect_error(ErrorKind::kIo, "nowhere", [&] { Tokenizer::load(empty.path() / "nowhere"); });

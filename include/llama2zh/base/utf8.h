@@ -21,6 +21,10 @@ std::string utf8_sanitize(std::string_view text);
 // Length of the longest prefix that does not end inside a multi-byte character. Invalid bytes count
 // as complete.
 size_t utf8_complete_prefix(std::string_view text);
+// Bytes of the maximal invalid part that `text`, which must start with one, starts with.
+size_t utf8_invalid_length(std::string_view text);
+// Unicode normalization form C of valid UTF-8.
+std::string utf8_nfc(std::string_view text);
 bool is_han(char32_t codepoint);
 // Columns that `text` takes on a terminal.
 size_t display_width(std::string_view text);

@@ -21,17 +21,11 @@ std::unique_ptr<ForeignCheckpoint> open_gguf_checkpoint(const std::filesystem::p
 // Whether a matrix of the file is quantized, so that its values are approximations.
 bool has_quantized_tensors(const GgufFile& file);
 
-// What write_gguf_tokenizer() made of the file's vocabulary.
-enum class GgufTokenizer {
-  kNone,           // there is none, or one of a kind that is not written here
-  kSentencepiece,  // tokenizer.model, tokenizer_config.json, special_tokens_map.json
-  kJson,           // byte-level BPE: tokenizer.json and tokenizer_config.json, for other programs
-};
-// Writes the tokenizer that the file holds into an existing folder, chat template included. kFormat
-// naming file and key for arrays that don't belong together. Says in `note` what the caller should
-// tell the user ("" if nothing).
-GgufTokenizer write_gguf_tokenizer(const GgufFile& file, const std::filesystem::path& folder,
-                                   std::string& note);
+// The files of the tokenizer that the GGUF holds, as a Hugging Face folder has them, chat template
+// included; none if there is no tokenizer, or one of a kind that is not known here. kFormat naming file
+// and key for arrays that don't belong together. Says in `note` what the caller should tell the user
+// ("" if nothing).
+TokenizerFiles gguf_tokenizer_files(const GgufFile& file, std::string& note);
 
 struct GgufExport {
   std::string type = "auto";  // auto (as embed_tokens is stored) | one of gguf_export_types()

@@ -51,6 +51,12 @@ std::unique_ptr<Llama> load_model(const OpenModel& open, at::ScalarType compute_
 std::unique_ptr<Llama> random_model(const LlamaConfig& config, uint64_t seed,
                                     at::ScalarType compute_dtype, at::Device device);
 
+// The tokenizer of a .model file, a folder, or a .gguf. kFormat as Tokenizer::load(), and for a .gguf
+// whose vocabulary is of a kind that is not known here.
+Tokenizer load_tokenizer(const std::filesystem::path& path);
+// Whether the folder has a tokenizer (has_tokenizer()), or the file is a .gguf.
+bool holds_tokenizer(const std::filesystem::path& path);
+
 // kFormat unless the tokenizer's size equals the model's embedding rows; says both numbers and the
 // files side by side, and what 32000 / 49953 / 49954 / 55296 usually are. Fewer pieces than rows
 // (padded embeddings) are a warning only if `allow_padding`.

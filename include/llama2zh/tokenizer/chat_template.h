@@ -41,6 +41,8 @@ struct EncodedDialogue {
 //              "You are a helpful assistant. 你是一个乐于助人的助手。"  LLaMA-Factory's
 //   chatml     <|im_start|>role\n..<|im_end|>\n                   marks that are tokens become their
 //              ids, else they are text
+//   smollm2    chatml with the default system text "You are a helpful AI assistant named SmolLM,
+//              trained by Hugging Face"
 //   llama3     <|start_header_id|>role<|end_header_id|>\n\n..<|eot_id|>   Meta's of Llama 3
 //   zephyr     <|user|>\nQ</s>\n<|assistant|>\nA</s>\n          Zephyr's and TinyLlama-Chat's
 //   alpaca     ### Instruction:\nQ\n\n### Response:\nA</s>\n\n   Stanford's, with its first sentence

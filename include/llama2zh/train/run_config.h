@@ -29,7 +29,7 @@ struct ModelConfig {
     return std::tuple(
         option("path", &ModelConfig::path, "Folder of the model to start from."),
         option("tokenizer", &ModelConfig::tokenizer,
-               "tokenizer.model or its folder; empty: the model's folder."),
+               "Tokenizer: a folder, a .model or .gguf file; empty: the model's."),
         option("dtype", &ModelConfig::dtype,
                "Type of the arithmetic; frozen weights stay in their own type on a CPU; what "
                "trains has float32 masters. "
