@@ -10,6 +10,8 @@
 
 #include <cmath>
 
+#include "llama2zh/model/input_hessian.h"
+
 namespace llama2zh {
 namespace {
 
