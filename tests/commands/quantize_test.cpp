@@ -89,8 +89,8 @@ TEST_F(QuantizeVerbTest, Stories260KLosesLessByAwqAndGptq) {
                        "--num-return-sequences", "32", "--max-new-tokens", "300", "--json"}));
   std::ofstream calibration(folder_ / "calibration.jsonl"), held_out(folder_ / "held_out.jsonl");
   size_t place = 0;
-  for (const json& answer : texts["choices"])
-    (place++ % 2 == 0 ? calibration : held_out) << json{{"text", answer["text"]}}.dump() << "\n";
+  for (const json& text : texts["texts"])
+    (place++ % 2 == 0 ? calibration : held_out) << json{{"text", text}}.dump() << "\n";
   calibration.close();
   held_out.close();
   ASSERT_EQ(place, 32u);

@@ -1,11 +1,9 @@
 #include "llama2zh/model/awq.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <gtest/gtest.h>
@@ -20,21 +18,19 @@
 namespace llama2zh {
 namespace {
 
-at::Tensor random(std::vector<int64_t> shape, uint64_t seed) {
-  return at::empty(shape, at::kFloat).normal_(0, 1, at::detail::createCPUGenerator(seed));
-}
+using testing::random;
 
 // Inputs of which a few channels are much larger, as a model's are.
 at::Tensor uneven_inputs(int64_t rows, int64_t in, uint64_t seed) {
   return random({rows, in}, seed) * (random({in}, seed + 1) * 1.5).exp();
 }
 
-struct Shape {
+struct ScaleShape {
   int bits;
   int64_t group_size, in;
 };
 
-class Awq : public ::testing::TestWithParam<Shape> {};
+class Awq : public ::testing::TestWithParam<ScaleShape> {};
 
 // The definition over the rows themselves; awq_scales() has only their sums.
 TEST_P(Awq, AlphaIsThatOfTheLeastOutputError) {
@@ -69,15 +65,14 @@ TEST_P(Awq, AlphaIsThatOfTheLeastOutputError) {
   EXPECT_LT(least, 0.9 * unscaled);
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, Awq,
-                         ::testing::Values(Shape{4, 32, 128}, Shape{4, 64, 200}, Shape{4, -1, 96},
-                                           Shape{8, 32, 64}, Shape{8, -1, 160}),
-                         [](const auto& info) {
-                           return "int" + std::to_string(info.param.bits) + "_" +
-                                  (info.param.group_size < 0
-                                       ? "row"
-                                       : std::to_string(info.param.group_size));
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, Awq,
+    ::testing::Values(ScaleShape{4, 32, 128}, ScaleShape{4, 64, 200}, ScaleShape{4, -1, 96},
+                      ScaleShape{8, 32, 64}, ScaleShape{8, -1, 160}),
+    [](const auto& kind) {
+      return "int" + std::to_string(kind.param.bits) + "_" +
+             (kind.param.group_size < 0 ? "row" : std::to_string(kind.param.group_size));
+    });
 
 at::Tensor logits_of(const Llama& model) {
   const at::NoGradGuard no_grad;
@@ -139,8 +134,8 @@ TEST_P(AwqFold, LeavesLogitsAsTheyWere) {
 INSTANTIATE_TEST_SUITE_P(Heads, AwqFold,
                          ::testing::Values(FoldCase{4, at::kFloat}, FoldCase{2, at::kBFloat16},
                                            FoldCase{1, at::kHalf}),
-                         [](const auto& info) {
-                           return "kv" + std::to_string(info.param.key_value_heads);
+                         [](const auto& kind) {
+                           return "kv" + std::to_string(kind.param.key_value_heads);
                          });
 
 TEST(AwqFold, WhatANormCannotHoldStays) {

@@ -137,8 +137,8 @@ INSTANTIATE_TEST_SUITE_P(
                       PackedKind{.name = "gptq", .scales = at::kBFloat16},
                       PackedKind{.name = "awq"}, PackedKind{.name = "awq", .group_size = 256},
                       PackedKind{.name = "awq", .group_size = -1, .beside = true}),
-    [](const auto& info) {
-      const PackedKind& kind = info.param;
+    [](const auto& each) {
+      const PackedKind& kind = each.param;
       std::string name = kind.name + std::to_string(kind.bits);
       name += kind.group_size < 0 ? "_row" : "_" + std::to_string(kind.group_size);
       if (kind.v2) name += "_v2";

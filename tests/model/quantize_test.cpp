@@ -1,5 +1,6 @@
 #include "llama2zh/model/quantize.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <gmock/gmock.h>
