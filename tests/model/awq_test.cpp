@@ -128,7 +128,7 @@ TEST_P(AwqFold, LeavesLogitsAsTheyWere) {
   EXPECT_EQ(alphas.size(), 4u);
   for (const auto& [name, alpha] : alphas) EXPECT_GT(alpha, 0) << name;
   EXPECT_LT((logits_of(*model) - before).abs().max().item<double>(),
-            2e-5 * before.abs().max().item<double>());
+            1e-4 * before.abs().max().item<double>());
 }
 
 INSTANTIATE_TEST_SUITE_P(Heads, AwqFold,
