@@ -39,7 +39,7 @@ PACKED = {
     "gptq_act_order": dict(method="gptq", bits=4, act_order=True),
     "gptq_v2": dict(method="gptq", bits=4, v2=True),
     "gptq_int8": dict(method="gptq", bits=8, act_order=True),
-    "awq": dict(method="awq", bits=4),
+    "awq_gemm": dict(method="awq", bits=4),
 }
 
 
