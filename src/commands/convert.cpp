@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "commands/staged_output.h"
@@ -18,6 +19,7 @@
 #include "llama2zh/config/command_line.h"
 #include "llama2zh/formats/meta.h"
 #include "llama2zh/model/gguf.h"
+#include "llama2zh/model/gptq_format.h"
 #include "llama2zh/model/load.h"
 #include "llama2zh/tokenizer/model_proto.h"
 
@@ -43,14 +45,15 @@ struct ConvertOptions {
                ".gguf file or a llama2.c .bin file."),
         option("output", &T::output, "Folder to write; format gguf: the file NAME.gguf."),
         option("to", &T::to,
-               "hf (config.json, safetensors), meta (params.json, consolidated.*.pth) or gguf "
-               "(one file for llama.cpp).",
-               one_of({"hf", "meta", "gguf"})),
+               "hf (config.json, safetensors), meta (params.json, consolidated.*.pth), gguf "
+               "(one file for llama.cpp) or gptq (a quantized model for transformers and vLLM).",
+               one_of({"hf", "meta", "gguf", "gptq"})),
         option("tokenizer", &T::tokenizer,
                "Tokenizer to put beside the weights; empty: the one found in or above the input, "
                "if any."),
         option("dtype", &T::dtype,
-               "Format hf: type of the weights; auto: as they are, float16 for a quantized .gguf.",
+               "Format hf: type of the weights; auto: as they are, float16 for a quantized .gguf, "
+               "the norms' for a quantized folder.",
                one_of({"auto", "float32", "bfloat16", "float16"})),
         option("gguf_type", &T::gguf_type,
                "Format gguf: type of the matrices; auto: as they are. q8_0 and q4_0 quantize.",
@@ -121,6 +124,17 @@ void write_as_hf(const fs::path& folder, const OpenModel& model, const Tokenizer
       tokenizer, save);
 }
 
+void write_as_gptq(const fs::path& folder, const OpenModel& model, const Tokenizer* tokenizer,
+                   const ConvertOptions& options) {
+  write_gptq_model(folder, model, static_cast<uint64_t>(options.max_shard_gb * 1e9),
+                   throw_if_stopped);
+  if (tokenizer != nullptr) tokenizer->save(folder, tokenizer->template_name());
+  write_manifest(folder,
+                 Manifest{.kind = "model",
+                          .tokenizer_sha256 = tokenizer != nullptr ? tokenizer->fingerprint() : "",
+                          .vocab_size = model.config.vocab_size});
+}
+
 // The file is written as a whole or not at all (GgufWriter).
 void write_as_gguf(const OpenModel& model, const Tokenizer& tokenizer,
                    const ConvertOptions& options) {
@@ -171,7 +185,9 @@ CommandSpec convert_spec() {
                    "llama2zh convert --input stories260K.bin --tokenizer tok512.model --output "
                    "stories --to hf",
                    "llama2zh convert --input chinese-llama2 --output chinese-llama2.gguf --to gguf "
-                   "--gguf_type q8_0"},
+                   "--gguf_type q8_0",
+                   "llama2zh convert --input chinese-llama2-int4 --output chinese-llama2-gptq "
+                   "--to gptq"},
       .required = {"input", "output"}};
 }
 
@@ -184,7 +200,10 @@ void convert_to_folder(const ConvertOptions& options, const OpenModel& model,
   StagedFolder folder =
       stage_output(options.output, options.overwrite,
                    {{"--input", options.input}, {"--tokenizer", options.tokenizer}});
-  (options.to == "meta" ? write_as_meta : write_as_hf)(folder.path(), model, tokenizer, options);
+  const auto write = options.to == "meta"   ? write_as_meta
+                     : options.to == "gptq" ? write_as_gptq
+                                            : write_as_hf;
+  write(folder.path(), model, tokenizer, options);
   throw_if_stopped();
   folder.commit();
 }
@@ -208,8 +227,12 @@ int run_convert(const std::vector<std::string>& args) {
 
   at::NoGradGuard no_grad;
   if (options.to == "gguf") check_gguf_output(options);
-  const OpenModel model = open_model(options.input);
-  refuse_quantized(model, "it can't be converted");
+  OpenModel model = open_model(options.input);
+  if (options.to == "gptq") {
+    check_gptq_output(model);
+  } else {
+    model = with_plain_weights(std::move(model));
+  }
   const bool to_gguf = options.to == "gguf";
   if (options.to == "meta")
     check_meta_parts(model.config.to_json(), static_cast<int>(options.parts));

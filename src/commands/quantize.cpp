@@ -55,10 +55,12 @@ struct QuantizeVerbOptions {
                between(-1, 128)),
         option("method", &T::method,
                "rtn: to the nearest. gptq: chosen so that the layers' outputs on --calibration "
-               "change least.",
-               one_of({"rtn", "gptq"})),
+               "change least. awq: to the nearest, with the inputs that carry most on "
+               "--calibration scaled up first.",
+               one_of({"rtn", "gptq", "awq"})),
         option("calibration", &T::calibration,
-               "gptq: text files like what the model will read (.txt, .json, .jsonl, .gz, .zst)."),
+               "gptq, awq: text files like what the model will read (.txt, .json, .jsonl, .gz, "
+               ".zst)."),
         option("calibration_tokens", &T::calibration_tokens,
                "Tokens of them to use, in sequences of 512.", at_least(512)),
         option("lm_head", &T::lm_head, "Quantize the head too, to the nearest where it is tied."),
@@ -97,11 +99,12 @@ QuantizationConfig quantization_of(const QuantizeVerbOptions& options) {
   const int64_t group = options.group_size;
   if (group != kAutoGroup && group != -1 && group != 32 && group != 64 && group != 128)
     fail_usage("--group-size", cat("is ", group), "expected -1, 32, 64 or 128");
-  if (options.method == "gptq" && options.calibration.empty())
-    fail_usage("--method gptq", "it needs text to calibrate on", "give --calibration FILE");
-  if (options.method != "gptq" && !options.calibration.empty())
-    fail_usage("--calibration", cat("--method ", options.method, " does not use it"),
-               "leave it out, or choose --method gptq");
+  if (options.method != "rtn" && options.calibration.empty())
+    fail_usage(cat("--method ", options.method), "it needs text to calibrate on",
+               "give --calibration FILE");
+  if (options.method == "rtn" && !options.calibration.empty())
+    fail_usage("--calibration", "--method rtn does not use it",
+               "leave it out, or choose --method gptq or awq");
   config.bits = options.bits;
   config.group_size = group == kAutoGroup ? (options.bits == 4 ? 32 : -1) : group;
   config.method = options.method;
@@ -213,8 +216,8 @@ std::vector<NamedInput> quantize_inputs(const QuantizeVerbOptions& options) {
   return inputs;
 }
 
-void write_quantized(const OpenModel& source, const fs::path& folder,
-                     const QuantizeVerbOptions& options, const Tokenizer& tokenizer) {
+QuantizeReport write_quantized(const OpenModel& source, const fs::path& folder,
+                               const QuantizeVerbOptions& options, const Tokenizer& tokenizer) {
   QuantizeOptions quantize{.quantization = quantization_of(options),
                            .calibration = calibration_sequences(options, tokenizer, source.config),
                            .compute_dtype = parse_dtype("auto", source.config, at::kCPU),
@@ -224,7 +227,8 @@ void write_quantized(const OpenModel& source, const fs::path& folder,
   for (const TensorInfo& info : expected_tensors(config, at::kFloat))
     matrices += is_quantized(quantize.quantization, info.name, config.tie_word_embeddings) ? 1 : 0;
   Progress progress("quantizing", matrices, "matrices");
-  quantize_model(source, folder, quantize, [&](const std::string&) { progress.update(++done); });
+  QuantizeReport report = quantize_model(source, folder, quantize,
+                                         [&](const std::string&) { progress.update(++done); });
   progress.finish();
   tokenizer.save(folder, tokenizer.template_name());
   Manifest manifest{.kind = "model",
@@ -233,6 +237,7 @@ void write_quantized(const OpenModel& source, const fs::path& folder,
   manifest.extra = {{"quantization", quantize.quantization.to_json()},
                     {"source", model_identity(source)}};
   write_manifest(folder, manifest);
+  return report;
 }
 
 }  // namespace
@@ -251,7 +256,7 @@ int run_quantize(const std::vector<std::string>& args) {
   refuse_quantized(source, "it can't be quantized again");
   check_vocabulary(tokenizer, source.config, options.model);
   StagedFolder folder = stage_output(options.output, options.overwrite, quantize_inputs(options));
-  write_quantized(source, folder.path(), options, tokenizer);
+  const QuantizeReport quantized = write_quantized(source, folder.path(), options, tokenizer);
 
   const OpenModel result = open_model(folder.path());
   ordered_json report = {{"output", options.output},
@@ -260,6 +265,7 @@ int run_quantize(const std::vector<std::string>& args) {
                          {"bytes", weight_bytes(result)}};
   report["bits_per_weight"] = 8 * static_cast<double>(weight_bytes(result)) /
                               static_cast<double>(source.config.parameter_count());
+  if (options.method == "awq") report["awq_alphas"] = quantized.awq_alphas;
   report["evaluation"] = measure(source, result, options, tokenizer);
   throw_if_stopped();
   folder.commit();

@@ -3,13 +3,16 @@
 #include "llama2zh/kernels/quantized_matrix.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "kernels/quantized_tiles.h"
 #include "llama2zh/base/error.h"
@@ -102,7 +105,8 @@ int64_t QuantizedMatrix::padded_in() const {
 int64_t QuantizedMatrix::block_bytes() const { return padded_in() * kColumns * bits / 8; }
 uint64_t QuantizedMatrix::bytes() const {
   return static_cast<uint64_t>(codes.nbytes() + scales.nbytes() +
-                               (zeros.defined() ? zeros.nbytes() : 0));
+                               (zeros.defined() ? zeros.nbytes() : 0) +
+                               (columns.defined() ? columns.nbytes() : 0));
 }
 
 void QuantizedMatrix::check(std::string_view where) const {
@@ -116,6 +120,17 @@ void QuantizedMatrix::check(std::string_view where) const {
   expect(codes, at::kByte, {blocks(), block_bytes()}, where, "codes");
   expect(scales, per_row() ? at::kFloat : at::kHalf, shape, where, "scales");
   if (zeros.defined()) expect(zeros, at::kByte, shape, where, "zeros");
+  if (columns.defined()) expect(columns, at::kLong, {in}, where, "columns");
+}
+
+void QuantizedMatrix::set_columns(const at::Tensor& order, std::string_view where) {
+  columns.reset();
+  expect(order, at::kLong, {in}, where, "columns");
+  const at::Tensor in_order = at::arange(in);
+  if (!at::equal(std::get<0>(order.sort()), in_order)) {
+    fail_data(where, cat("columns: expected each of 0 to ", in - 1, " once"));
+  }
+  if (!at::equal(order, in_order)) columns = order;
 }
 
 QuantizedMatrix pack(const QuantizedRows& rows, int bits, int64_t group_size) {

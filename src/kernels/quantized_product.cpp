@@ -6,6 +6,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
@@ -45,6 +46,11 @@ template <typename Step>
 void share_blocks(const QuantizedMatrix& matrix, int64_t rows, const Step& step) {
   const int64_t of_block = kBlockColumns * matrix.padded_in() * rows;
   at::parallel_for(0, matrix.blocks(), std::max<int64_t>(1, kProductsAtOnce / of_block), step);
+}
+
+// x [n, in] with its columns in the order of the codes.
+at::Tensor by_codes(const at::Tensor& x, const QuantizedMatrix& matrix) {
+  return matrix.columns.defined() ? x.index_select(1, matrix.columns) : x.contiguous();
 }
 
 at::Tensor padded_floats(const at::Tensor& x, int64_t width) {
@@ -98,7 +104,7 @@ class QuantizedLinear : public torch::autograd::Function<QuantizedLinear> {
   // x [n, in]
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
                             const QuantizedMatrix& matrix) {
-    ctx->save_for_backward({matrix.codes, matrix.scales, matrix.zeros});
+    ctx->save_for_backward({matrix.codes, matrix.scales, matrix.zeros, matrix.columns});
     ctx->saved_data["shape"] =
         std::vector<int64_t>{matrix.out, matrix.in, matrix.bits, matrix.group_size};
     return dequantized_product(x, matrix);
@@ -108,8 +114,9 @@ class QuantizedLinear : public torch::autograd::Function<QuantizedLinear> {
                                                  const torch::autograd::variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
     const std::vector<int64_t> shape = ctx->saved_data["shape"].toIntVector();
-    const QuantizedMatrix matrix{shape[0], shape[1], static_cast<int>(shape[2]), shape[3], saved[0],
-                                 saved[1], saved[2]};
+    const QuantizedMatrix matrix{shape[0], shape[1], static_cast<int>(shape[2]),
+                                 shape[3], saved[0], saved[1],
+                                 saved[2], saved[3]};
     return {quantized_input_grad(grads[0], matrix), at::Tensor()};
   }
 };
@@ -136,7 +143,7 @@ PackedWeight packed_weight(const QuantizedMatrix& matrix) {
 at::Tensor quantized_product_with(const at::Tensor& x, const QuantizedMatrix& matrix,
                                   Int8Product product) {
   check_input(x, matrix);
-  const at::Tensor in = x.contiguous();
+  const at::Tensor in = by_codes(x, matrix);
   const PackedWeight weight = packed_weight(matrix);
   at::Tensor y = at::empty({in.size(0), matrix.out}, in.options());
   if (y.numel() == 0) return y;
@@ -155,7 +162,7 @@ at::Tensor quantized_product(const at::Tensor& x, const QuantizedMatrix& matrix,
   }
   check_input(x, matrix);
   const PackedWeight weight = packed_weight(matrix);
-  const at::Tensor in = padded_floats(x.contiguous(), weight.padded_in());
+  const at::Tensor in = padded_floats(by_codes(x, matrix), weight.padded_in());
   at::Tensor y = at::empty({x.size(0), matrix.out}, x.options());
   if (y.numel() == 0) return y;
   const ProductOutput out = output_of(y);
@@ -179,7 +186,8 @@ at::Tensor dequantize(const QuantizedMatrix& matrix, int64_t begin, int64_t coun
                   result.data_ptr<c10::BFloat16>() + first * matrix.in);
     }
   });
-  return result;
+  if (!matrix.columns.defined()) return result;
+  return at::empty_like(result).index_copy_(1, matrix.columns, result);
 }
 
 at::Tensor dequantized_product(const at::Tensor& x, const QuantizedMatrix& matrix) {

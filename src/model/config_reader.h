@@ -16,6 +16,7 @@ class ConfigReader {
  public:
   ConfigReader(const ordered_json& object, std::string_view where, std::string prefix = "");
 
+  bool empty() const { return object_->empty(); }
   bool has(const char* key) const { return find(key) != nullptr; }
   int64_t integer(const char* key, int64_t absent, int64_t low, int64_t high) const;
   // low < value < high, so that NaN never passes.

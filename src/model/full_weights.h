@@ -9,6 +9,7 @@
 namespace llama2zh {
 
 inline constexpr const char* kEmbeddingName = "model.embed_tokens.weight";
+inline constexpr const char* kFinalNormName = "model.norm.weight";
 inline constexpr const char* kHeadName = "lm_head.weight";
 
 // A matrix that training may write to: own memory, fp32, a leaf that requires a gradient.

@@ -13,14 +13,13 @@
 #include <ATen/ops/eye.h>
 #include <ATen/ops/linalg_cholesky_ex.h>
 #include <ATen/ops/mm.h>
-#include <c10/util/Half.h>
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
+#include "scale_search.h"
 
 namespace llama2zh {
 namespace {
@@ -46,48 +45,6 @@ at::Tensor inverse_factor(const at::Tensor& hessian, double damping) {
             "give more calibration text");
 }
 
-struct Grid {
-  float middle, highest;  // code of zero, largest code
-  bool half_scales;       // as they are stored
-
-  float stored(float scale) const {
-    return half_scales ? static_cast<float>(c10::Half(scale)) : scale;
-  }
-  float code(float w, float scale) const {
-    if (scale == 0) return middle;
-    return std::clamp(std::nearbyint(w / scale) + middle, 0.0f, highest);
-  }
-  float value(float w, float scale) const { return (code(w, scale) - middle) * scale; }
-};
-
-// The scale of `count` neighbours with the least weighted squared error.
-float best_scale(const float* w, const float* importance, int64_t count, const Grid& grid) {
-  constexpr int kSteps = 20;
-  float extreme = 0;
-  for (int64_t i = 0; i < count; ++i)
-    if (std::abs(w[i]) > std::abs(extreme)) extreme = w[i];
-  if (extreme == 0) return 0;
-  float best = 0, least = std::numeric_limits<float>::infinity();
-  const auto consider = [&](float candidate) {
-    const float scale = grid.stored(candidate);
-    float error = 0;
-    for (int64_t i = 0; i < count; ++i) {
-      const float difference = w[i] - grid.value(w[i], scale);
-      error += importance[i] * difference * difference;
-    }
-    if (scale != 0 && error < least) {
-      least = error;
-      best = scale;
-    }
-  };
-  for (int step = 0; step < kSteps; ++step) {
-    const float shrunk = extreme * (1 - 0.025f * static_cast<float>(step));
-    consider(shrunk / -grid.middle);
-    consider(std::abs(shrunk) / (grid.middle - 1));
-  }
-  return best;
-}
-
 struct Work {
   at::Tensor weight;   // [out, in] fp32, corrected as it goes
   at::Tensor factor;   // [in, in]
@@ -95,7 +52,7 @@ struct Work {
   at::Tensor codes;    // [out, in] uint8
   at::Tensor scales;   // [out, groups] fp32
   int64_t group = 0;   // columns of one scale
-  Grid grid{};
+  CodeGrid grid;
 };
 
 // Columns [begin, end) of one row; what each change costs the later ones goes into errors.
@@ -150,18 +107,11 @@ void quantize_columns(Work& work) {
 
 }  // namespace
 
-void InputHessian::add(const at::Tensor& x) {
-  const at::Tensor rows = x.reshape({-1, x.size(-1)}).to(at::kFloat);
-  const at::Tensor product = at::mm(rows.t(), rows);
-  sum_ = sum_.defined() ? sum_.add_(product) : product;
-  rows_ += rows.size(0);
-}
-
 QuantizedMatrix gptq_quantize(const at::Tensor& weight, const at::Tensor& hessian, int bits,
                               int64_t group_size, double damping) {
   const int64_t out = weight.size(0), in = weight.size(1);
   TORCH_CHECK(hessian.size(0) == in && hessian.size(1) == in, "gptq: the hessian's shape");
-  Work work;
+  Work work{{}, {}, {}, {}, {}, 0, CodeGrid(bits, group_size)};
   work.weight = weight.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true).contiguous();
   if (!work.weight.isfinite().all().item<bool>()) fail_data("gptq", "a weight is not finite");
   work.factor = inverse_factor(hessian, damping);
@@ -170,8 +120,6 @@ QuantizedMatrix gptq_quantize(const at::Tensor& weight, const at::Tensor& hessia
   work.codes = at::empty({out, in}, at::kByte);
   work.group = group_size == -1 ? in : group_size;
   work.scales = at::empty({out, (in + work.group - 1) / work.group}, at::kFloat);
-  const auto middle = static_cast<float>(1 << (bits - 1));
-  work.grid = {middle, 2 * middle - 1, group_size != -1};
   quantize_columns(work);
   const at::ScalarType stored = group_size == -1 ? at::kFloat : at::kHalf;
   return pack({work.codes, work.scales.to(stored), {}}, bits, group_size);

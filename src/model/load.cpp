@@ -17,6 +17,7 @@
 #include "llama2zh/formats/meta.h"
 #include "llama2zh/formats/peft.h"
 #include "llama2zh/model/gguf.h"
+#include "packed_checkpoint.h"
 
 namespace llama2zh {
 namespace {
@@ -132,6 +133,7 @@ OpenModel open_model(const fs::path& path) {
       open.config = LlamaConfig::read(path);
       open.source = open_tensors(path);
       open.path = path;
+      adopt_packed_weights(open);
     } else {
       open = open_foreign(open_llama2c_checkpoint(path), path);
     }

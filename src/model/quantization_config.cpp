@@ -1,9 +1,12 @@
 #include "llama2zh/model/quantization_config.h"
 
+#include <ATen/TensorOperators.h>
+
 #include "config_reader.h"
 #include "full_weights.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
+#include "packed_config.h"
 
 namespace llama2zh {
 namespace {
@@ -22,11 +25,18 @@ std::string one_of_texts(const ConfigReader& reader, const char* key, const std:
 
 }  // namespace
 
+std::string read_activations(const ConfigReader& reader) {
+  return one_of_texts(reader, "activations", "int8", {"int8", "float"});
+}
+
 QuantizationConfig QuantizationConfig::parse(const ordered_json& value, std::string_view where) {
   const ConfigReader reader(value, where, "quantization_config.");
   const std::string by = reader.text("quant_method", "");
+  if (by == "gptq") return parse_packed_config(value, where, PackedLayout::Kind::kGptq);
+  if (by == "awq") return parse_packed_config(value, where, PackedLayout::Kind::kAwq);
   if (by != "llama2zh") {
-    reader.fail("quant_method", "weights quantized by another tool are not supported",
+    reader.fail("quant_method",
+                "weights quantized by another tool are not supported, but gptq and awq",
                 "use the model's float16 or bfloat16 weights, and llama2zh quantize");
   }
   QuantizationConfig config;
@@ -40,11 +50,12 @@ QuantizationConfig QuantizationConfig::parse(const ordered_json& value, std::str
   config.method = reader.text("method", config.method);
   config.lm_head = reader.boolean("lm_head", false);
   config.embed_tokens = reader.boolean("embed_tokens", false);
-  config.activations = one_of_texts(reader, "activations", "int8", {"int8", "float"});
+  config.activations = read_activations(reader);
   return config;
 }
 
 ordered_json QuantizationConfig::to_json() const {
+  if (packed) return packed->original;
   return {{"quant_method", "llama2zh"}, {"bits", bits},       {"group_size", group_size},
           {"method", method},           {"lm_head", lm_head}, {"embed_tokens", embed_tokens},
           {"activations", activations}};
@@ -64,10 +75,13 @@ std::vector<TensorInfo> quantized_tensors(const QuantizationConfig& config,
   const int64_t blocks = (weight.shape.at(0) + kColumns - 1) / kColumns;
   const int64_t groups = (in + group - 1) / group;
   const std::string module = weight.name.substr(0, weight.name.size() - kWeight.size());
-  return {{module + ".codes", at::kByte, {blocks, groups * group * kColumns * config.bits / 8}},
-          {module + ".scales",
-           per_row ? at::kFloat : at::kHalf,
-           {blocks, per_row ? 1 : groups, kColumns}}};
+  const std::vector<int64_t> scales = {blocks, per_row ? 1 : groups, kColumns};
+  std::vector<TensorInfo> result = {
+      {module + ".codes", at::kByte, {blocks, groups * group * kColumns * config.bits / 8}},
+      {module + ".scales", per_row ? at::kFloat : at::kHalf, scales}};
+  if (config.zeros) result.push_back({module + ".zeros", at::kByte, scales});
+  if (config.columns) result.push_back({module + ".columns", at::kLong, {in}});
+  return result;
 }
 
 QuantizedMatrix load_quantized(const TensorSource& source, const QuantizationConfig& config,
@@ -80,6 +94,12 @@ QuantizedMatrix load_quantized(const TensorSource& source, const QuantizationCon
   matrix.group_size = config.group_size == -1 ? matrix.in : config.group_size;
   matrix.codes = source.load(module + ".codes");
   matrix.scales = source.load(module + ".scales");
+  if (config.zeros) {
+    const at::Tensor zeros = source.load(module + ".zeros");
+    // The kernels are quicker without.
+    if (zeros.ne(int64_t{1} << (config.bits - 1)).any().item<bool>()) matrix.zeros = zeros;
+  }
+  if (config.columns) matrix.set_columns(source.load(module + ".columns"), module);
   matrix.check(module);
   return matrix;
 }

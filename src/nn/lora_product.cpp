@@ -38,7 +38,7 @@ class LoraProductFunction : public torch::autograd::Function<LoraProductFunction
     }
     const QuantizedMatrix matrix = linear.quantized ? *linear.quantized : QuantizedMatrix{};
     ctx->save_for_backward(
-        {x, linear.weight, a, b, low, matrix.codes, matrix.scales, matrix.zeros});
+        {x, linear.weight, a, b, low, matrix.codes, matrix.scales, matrix.zeros, matrix.columns});
     ctx->saved_data["shape"] =
         std::vector<int64_t>{matrix.out, matrix.in, matrix.bits, matrix.group_size};
     ctx->saved_data["scaling"] = scaling;
@@ -76,7 +76,8 @@ class LoraProductFunction : public torch::autograd::Function<LoraProductFunction
   static QuantizedMatrix saved_matrix(torch::autograd::AutogradContext* ctx,
                                       const torch::autograd::variable_list& saved) {
     const std::vector<int64_t> shape = ctx->saved_data["shape"].toIntVector();
-    return {shape[0], shape[1], static_cast<int>(shape[2]), shape[3], saved[5], saved[6], saved[7]};
+    return {shape[0], shape[1], static_cast<int>(shape[2]), shape[3], saved[5], saved[6],
+            saved[7], saved[8]};
   }
 };
 

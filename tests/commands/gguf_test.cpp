@@ -112,9 +112,6 @@ TEST_F(GgufVerbTest, WhatIsRefused) {
   expect_failure(convert("model", "folder"), 2, {"--output", ".gguf"});
   expect_failure(convert("model", "none/a.gguf"), 2, {"none", "no folder"});
   expect_failure(convert("kept.gguf", "kept.gguf"), 2, {"--output", "--input"});
-  run({"quantize", "--model", "model", "--output", "int8", "--bits", "8"});
-  expect_failure(convert("int8", "int8.gguf"), 2, {"quantized"});
-  EXPECT_FALSE(fs::exists(folder_ / "int8.gguf"));
   EXPECT_EQ(bytes("kept.gguf"), kept);
   write_file_atomic(folder_ / "cut.gguf", kept.substr(0, kept.size() - 1000));
   expect_failure({"convert", "--input", "cut.gguf", "--output", "cut"}, 1,

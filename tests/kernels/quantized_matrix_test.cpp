@@ -1,12 +1,14 @@
 #include "llama2zh/kernels/quantized_matrix.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/randperm.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
@@ -166,6 +168,45 @@ TEST_P(Quantized, TheInputsGradientIsThatOfTheDequantizedWeight) {
   EXPECT_LT(relative_difference(x.grad(), y_grad.matmul(weight)), 1e-5);
 }
 INSTANTIATE_TEST_SUITE_P(Shapes, Quantized, ::testing::ValuesIn(cases()), case_name);
+
+// Columns of the codes in another order than the input's: the same matrix, its inputs permuted.
+TEST(QuantizedColumns, EveryProductTakesTheInputInTheirOrder) {
+  for (const Case& c : {Case{51, 200, 4, 32, false}, Case{20, 96, 8, -1, true}}) {
+    const QuantizedMatrix plain = pack(random_rows(c), c.bits, c.group_size);
+    QuantizedMatrix matrix = plain;
+    const at::Tensor columns = at::randperm(c.in, at::kLong);
+    matrix.set_columns(columns, "w");
+    matrix.check("w");
+    const at::Tensor weight = dequantize(plain).index_select(1, columns.argsort());
+    EXPECT_TRUE(at::equal(dequantize(matrix), weight));
+    EXPECT_TRUE(at::equal(dequantize(matrix, 3, 9, at::kFloat), weight.narrow(0, 3, 9)));
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+      const at::Tensor x = at::randn({5, c.in}).to(type), in = x.index_select(1, columns);
+      for (const Activations kind : {Activations::kInt8, Activations::kFloat})
+        EXPECT_TRUE(
+            at::equal(quantized_product(x, matrix, kind), quantized_product(in, plain, kind)));
+    }
+    const at::Tensor x = at::randn({5, c.in}).requires_grad_(true), y_grad = at::randn({5, c.out});
+    const at::Tensor y = quantized_linear(x, matrix, Activations::kInt8);
+    EXPECT_LT(relative_difference(y, x.detach().mm(weight.t())), 1e-5);
+    y.backward(y_grad);
+    EXPECT_LT(relative_difference(x.grad(), y_grad.mm(weight)), 1e-5);
+    EXPECT_EQ(matrix.bytes(), plain.bytes() + static_cast<uint64_t>(8 * c.in));
+  }
+}
+
+TEST(QuantizedColumns, AreAPermutationOrNothing) {
+  QuantizedMatrix matrix = quantize_rows(at::randn({20, 64}), 8, 32);
+  matrix.set_columns(at::arange(64), "w");
+  EXPECT_FALSE(matrix.columns.defined());
+  at::Tensor twice = at::arange(64);
+  twice[3] = 4;
+  EXPECT_THROW(matrix.set_columns(twice, "w"), Error);
+  twice[3] = 64;
+  EXPECT_THROW(matrix.set_columns(twice, "w"), Error);
+  EXPECT_THROW(matrix.set_columns(at::arange(63), "w"), Error);
+  EXPECT_THROW(matrix.set_columns(at::arange(64, at::kInt), "w"), Error);
+}
 
 TEST(QuantizeRows, RoundsToTheNearestAgainstTheStoredScale) {
   const at::Tensor weight = at::randn({19, 150});

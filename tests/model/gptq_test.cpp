@@ -1,21 +1,20 @@
 #include "llama2zh/model/gptq.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cholesky_inverse.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_cholesky.h>
 #include <ATen/ops/mm.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 
+#include "llama2zh/model/input_hessian.h"
+#include "model/model_test_util.h"
+
 namespace llama2zh {
 namespace {
 
-at::Tensor random(std::vector<int64_t> shape, uint64_t seed) {
-  return at::empty(shape, at::kFloat).normal_(0, 1, at::detail::createCPUGenerator(seed));
-}
+using testing::random;
 
 // Inputs whose columns go together, as a model's do; else there is nothing to make good.
 at::Tensor correlated_inputs(int64_t rows, int64_t in, uint64_t seed) {

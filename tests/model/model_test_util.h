@@ -1,6 +1,8 @@
 #pragma once
 
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -29,6 +31,11 @@ inline std::filesystem::path stories_folder() { return shared_data() / "weights/
 inline std::vector<int64_t> int_list(const at::Tensor& tensor) {
   const at::Tensor flat = tensor.contiguous();
   return {flat.const_data_ptr<int64_t>(), flat.const_data_ptr<int64_t>() + flat.numel()};
+}
+
+// N(0, 1) in fp32.
+inline at::Tensor random(const std::vector<int64_t>& shape, uint64_t seed) {
+  return at::empty(shape, at::kFloat).normal_(0, 1, at::detail::createCPUGenerator(seed));
 }
 
 // A small model: hidden 32, two layers, grouped queries, vocabulary 97.

@@ -1,5 +1,6 @@
 #include "llama2zh/model/quantize.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <gmock/gmock.h>
@@ -35,7 +36,7 @@ class QuantizeModel : public ::testing::TestWithParam<QuantizeCase> {
   std::filesystem::path result() const { return folder_.path() / "result"; }
   static QuantizeOptions options() {
     QuantizeOptions options{.quantization = GetParam().config, .compute_dtype = at::kFloat};
-    if (options.quantization.method == "gptq") {
+    if (options.quantization.method != "rtn") {
       for (int64_t i = 0; i < 8; ++i) {
         options.calibration.emplace_back();
         for (int64_t j = 0; j < 40; ++j)
@@ -54,6 +55,10 @@ class QuantizeModel : public ::testing::TestWithParam<QuantizeCase> {
     model_->for_each_weight([&](const std::string& name, at::Tensor& weight) {
       if (!is_quantized(*open.config.quantization, name, plain.tie_word_embeddings)) return;
       weight = dequantize(load_quantized(*open.source, *open.config.quantization, infos.at(name)));
+    });
+    // AWQ folds scales into the norms.
+    model_->for_each_weight([&](const std::string& name, at::Tensor& weight) {
+      if (weight.dim() == 1) weight = open.source->load(name);
     });
     if (plain.tie_word_embeddings) model_->lm_head.weight = model_->embed_tokens;
     PackedSequences context(ids.size(0), at::kCPU);
@@ -122,6 +127,13 @@ INSTANTIATE_TEST_SUITE_P(
         QuantizeCase{
             "gptq", {.bits = 4, .group_size = 32, .method = "gptq", .activations = "float"}, false},
         QuantizeCase{
+            "awq", {.bits = 4, .group_size = 32, .method = "awq", .activations = "float"}, false},
+        QuantizeCase{"awq_rows_head",
+                     {.bits = 4, .group_size = -1, .method = "awq", .lm_head = true},
+                     false},
+        QuantizeCase{
+            "awq_int8_tied", {.bits = 8, .group_size = 64, .method = "awq", .lm_head = true}, true},
+        QuantizeCase{
             "gptq_head", {.bits = 4, .group_size = -1, .method = "gptq", .lm_head = true}, false}),
     [](const auto& kind) { return kind.param.name; });
 
@@ -160,7 +172,7 @@ TEST_F(QuantizedFolder, WrongConfigsAreNamed) {
   EXPECT_THAT(error_with("lm_head", true), HasSubstr("lm_head.codes is missing"));
   EXPECT_THAT(error_with("lm_head", false), HasSubstr("no error"));
   EXPECT_THAT(error_with("activations", "int4"), HasSubstr("expected int8 or float"));
-  EXPECT_THAT(error_with("quant_method", "awq"), HasSubstr("another tool"));
+  EXPECT_THAT(error_with("quant_method", "bitsandbytes"), HasSubstr("another tool"));
 }
 
 TEST_F(QuantizedFolder, WhatNeedsWeightsIsRefused) {

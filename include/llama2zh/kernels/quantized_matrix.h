@@ -14,26 +14,31 @@ namespace llama2zh {
 //           [out/16][in/8][16][4], the low nibbles k to k+3, the high ones k+4 to k+7.
 //   scales  [out/16, groups, 16]; fp16 by groups, fp32 where a row has one.
 //   zeros   uint8 as scales; undefined: symmetric, 128 or 8 everywhere.
+//   columns int64 [in]: column j of the codes belongs to input columns[j], each once; undefined: in
+//           order. Groups of neighbours in the codes' order need not be neighbours in the input.
 // `out` is padded to sixteen and `in` to whole groups (128 where a row has one scale) with zero
 // weights.
 struct QuantizedMatrix {
   int64_t out = 0, in = 0;
   int bits = 8;             // 8 | 4
   int64_t group_size = 32;  // 32 | 64 | 128, or `in` with one scale a row
-  at::Tensor codes, scales, zeros;
+  at::Tensor codes, scales, zeros, columns;
 
   bool per_row() const;         // one scale a row
   int64_t groups() const;       // scales a row
   int64_t blocks() const;       // of 16 columns
   int64_t padded_in() const;    // what a row of codes holds
   int64_t block_bytes() const;  // of codes
-  uint64_t bytes() const;       // of all three tensors
+  uint64_t bytes() const;       // of all its tensors
   // Shapes and types are as above and CPU memory; kData with `where` in front otherwise. Costs
-  // nothing: no element is read.
+  // nothing: no element is read (set_columns() has looked at those).
   void check(std::string_view where) const;
+  // Takes `order` as columns, or none where it is 0, 1, 2, ...; kData unless it holds each of
+  // [0, in) once.
+  void set_columns(const at::Tensor& order, std::string_view where);
 };
 
-// Codes, scales and zeros in the order of the matrix.
+// Codes, scales and zeros in the order of the codes.
 struct QuantizedRows {
   at::Tensor codes;   // [out, in] uint8, below 2^bits
   at::Tensor scales;  // [out, groups]: fp16; fp32 with one scale a row

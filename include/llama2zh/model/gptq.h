@@ -8,18 +8,6 @@
 
 namespace llama2zh {
 
-// What a weight's inputs were: the sum of x^T x over calibration rows, [in, in] fp32.
-class InputHessian {
- public:
-  void add(const at::Tensor& x);                  // [..., in] of any float type
-  const at::Tensor& sum() const { return sum_; }  // undefined before the first rows
-  int64_t rows() const { return rows_; }
-
- private:
-  at::Tensor sum_;
-  int64_t rows_ = 0;
-};
-
 // GPTQ (Frantar et al. 2022): codes are chosen column by column, and what rounding a column has
 // changed of the layer's output on the calibration rows is made good by the columns after it.
 // weight [out, in] of any float type; `hessian` [in, in]; damping: share of the mean diagonal that is

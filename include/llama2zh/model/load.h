@@ -38,6 +38,9 @@ struct OpenModel {
   std::filesystem::path path;
 };
 OpenModel open_model(const std::filesystem::path& path);
+// The same model without quantized weights: those become numbers in the type of config.dtype, each
+// when it is loaded.
+OpenModel with_plain_weights(OpenModel open);
 // kUsage if the model's weights are quantized: `what` ("an adapter can't be merged into it") needs
 // them as they were.
 void refuse_quantized(const OpenModel& open, const std::string& what);
