@@ -57,8 +57,8 @@ class StreamConnection final : public Connection,
   void take(uint64_t exchange, AnswerPiece piece) override {
     if (exchange != exchange_ || !watch_) return;
     switch (piece.kind) {
-      case AnswerPiece::kWhole: return put_whole(piece.response);
-      case AnswerPiece::kHead: return put_head(piece.response);
+      case AnswerPiece::kWhole: return put_whole(std::move(piece.response));
+      case AnswerPiece::kHead: return put_head(std::move(piece.response));
       case AnswerPiece::kBody: return put_body(piece.text, static_cast<int64_t>(piece.text.size()));
       case AnswerPiece::kEnd: return put_end();
       case AnswerPiece::kAbandoned:
@@ -169,8 +169,8 @@ class StreamConnection final : public Connection,
     keep_alive_ = false;
     version_ = 11;
     is_head_ = false;
-    begin_exchange();
     request_known_ = false;
+    begin_exchange();
     put_whole(bad_request_answer(status, reason));
   }
 
@@ -242,9 +242,13 @@ class StreamConnection final : public Connection,
     state_->hooks.on_access({request_known_ ? &told_ : nullptr, status, sent_, took.count()});
   }
 
+  void add_id(HttpResponse& response) const {
+    if (request_known_) response.headers.push_back({"X-Request-Id", told_.id});
+  }
   bool stays_open() const { return keep_alive_ && !state_->closing; }
 
-  void put_whole(const HttpResponse& response) {
+  void put_whole(HttpResponse response) {
+    add_id(response);
     status_ = response.status;
     chunked_ = false;
     out_ += whole_head(response, version_, stays_open());
@@ -256,7 +260,8 @@ class StreamConnection final : public Connection,
     flush();
   }
 
-  void put_head(const HttpResponse& response) {
+  void put_head(HttpResponse response) {
+    add_id(response);
     status_ = response.status;
     chunked_ = version_ >= 11;
     if (!chunked_) keep_alive_ = false;  // the end of the connection ends the body

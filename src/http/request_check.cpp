@@ -2,6 +2,7 @@
 #include "http/request_check.h"
 
 #include <algorithm>
+#include <random>
 #include <utility>
 
 #include "llama2zh/base/text.h"
@@ -18,6 +19,20 @@ std::string_view without_authority(std::string_view target) {
     return slash == std::string_view::npos ? "/" : target.substr(slash);
   }
   return target;
+}
+
+std::string proper_id(std::string_view given) {
+  const bool proper = !given.empty() && given.size() <= 64 && std::all_of(given.begin(), given.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+  });
+  if (proper) return std::string(given);
+  thread_local std::random_device device;
+  std::string out;
+  for (int i = 0; i < 2; ++i) {
+    uint32_t bits = device();
+    for (int digit = 0; digit < 8; ++digit, bits >>= 4) out += "0123456789abcdef"[bits & 15];
+  }
+  return out;
 }
 
 std::string_view view(beast::string_view text) { return {text.data(), text.size()}; }
@@ -61,6 +76,7 @@ HttpRequest request_of(http::request<http::string_body> message, const std::stri
     out.headers.push_back({std::string(view(field.name_string())), std::string(view(field.value()))});
   out.body = std::move(message.body());
   out.remote = remote;
+  out.id = proper_id(out.header("X-Request-Id"));
   return out;
 }
 

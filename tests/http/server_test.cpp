@@ -92,8 +92,13 @@ TEST_F(Server, AnswersAndTellsOfIt) {
   EXPECT_EQ(answer.body, "POST /a b 你好");
   EXPECT_EQ(answer.header("content-type"), "text/plain");
   EXPECT_EQ(answer.header("Server"), "llama2zh");
+  EXPECT_EQ(answer.header("X-Request-Id").size(), 16u);
+  post.headers = {{"X-Request-Id", "abc-1_Z"}};
+  EXPECT_EQ(http_call(post).header("X-Request-Id"), "abc-1_Z");
+  post.headers = {{"X-Request-Id", "a b"}};
+  EXPECT_EQ(http_call(post).header("X-Request-Id").size(), 16u);
   EXPECT_THAT(answer.header("Date"), HasSubstr("GMT"));
-  ASSERT_TRUE(soon([&] { const std::lock_guard lock(mutex); return accesses.size() == 1; }));
+  ASSERT_TRUE(soon([&] { const std::lock_guard lock(mutex); return accesses.size() == 3; }));
   EXPECT_EQ(accesses[0], "/a b 200 16");
 }
 

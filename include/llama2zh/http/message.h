@@ -18,6 +18,9 @@ struct HttpRequest {
   std::vector<HttpHeader> headers;
   std::string body;
   std::string remote;  // "127.0.0.1:51234"
+  // The client's X-Request-Id where it is one (letters, digits, -, _, at most 64), else a new one. Goes
+  // back with the answer.
+  std::string id;
 
   // The first of this name (any case); "" if there is none.
   std::string_view header(std::string_view name) const;
