@@ -1,7 +1,6 @@
 // llama2zh bench serve: what users of a running server would see, this one or another that speaks
 // OpenAI's /v1/completions.
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -74,11 +73,6 @@ struct BenchServeOptions {
         option("json", &T::json_output, "One JSON object."));
   }
 };
-
-int64_t varied(Random& random, int64_t length, double spread) {
-  const double factor = 1 + spread * (2 * random.uniform() - 1);
-  return std::max<int64_t>(1, std::llround(static_cast<double>(length) * factor));
-}
 
 std::vector<LoadPrompt> random_prompts(const BenchServeOptions& options) {
   Random random(static_cast<uint64_t>(options.seed));

@@ -69,7 +69,7 @@ class StreamConnection final : public Connection,
   }
 
   void close_if_idle() override {
-    if (idle_) close();
+    if (idle_ && exchange_ > 0) close();  // one that has not asked yet gets its one answer
   }
 
   void close() override {
@@ -112,7 +112,7 @@ class StreamConnection final : public Connection,
     status_ = 0;
     sent_ = 0;
     if (buffer_.size() > 0) return read_head();
-    if (state_->closing) return close();
+    if (state_->closing && exchange_ > 0) return close();  // a new one may ask once
     idle_ = true;
     set_deadline(state_->config.idle_timeout);
     stream_.async_read_some(buffer_.prepare(4096), [self = self()](ErrorCode error, size_t bytes) {

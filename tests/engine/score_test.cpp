@@ -1,4 +1,5 @@
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
@@ -29,14 +30,15 @@ TEST(Score, IsTheLogProbabilityOfEachToken) {
   config.kv_cache_gib = 9.5 * static_cast<double>(block) / (1 << 30);
   Engine engine(*model, tokenizer, config);
   std::vector<Answers> answers(6);
+  const size_t lengths[] = {30, 112, 54, 66, 78, 90};  // the first answer takes the second's blocks
   std::vector<std::vector<TokenId>> prompts;
   for (size_t i = 0; i < answers.size(); ++i) {
     std::vector<TokenId> prompt = {1};  // alike at first: a score can't use what is cached
-    while (prompt.size() < 30 + 12 * i)
+    while (prompt.size() < lengths[i])
       prompt.push_back(static_cast<TokenId>(3 + prompt.size() * (prompt.size() > 20 ? i + 3 : 2) % 200));
     prompts.push_back(prompt);
-    Request request = greedy_request(prompt, i % 3 == 2 ? 8 : 1);
-    if (i % 3 != 2) {
+    Request request = greedy_request(prompt, i % 3 == 0 ? 20 : 1);
+    if (i % 3 != 0) {
       request.kind = RequestKind::kScore;
       request.logprobs = 3;
     }
@@ -46,7 +48,7 @@ TEST(Score, IsTheLogProbabilityOfEachToken) {
   EXPECT_GT(engine.stats().preemptions, 0);
   for (size_t i = 0; i < answers.size(); ++i) {
     const std::vector<SampledToken>& scores = answers[i].result.prompt_scores;
-    if (i % 3 == 2) {
+    if (i % 3 == 0) {
       EXPECT_TRUE(scores.empty());
       continue;
     }

@@ -279,12 +279,16 @@ TEST_F(Server, HeadersCarryNoLineBreaks) {
 
 TEST_F(Server, ClosesAfterAnswers) {
   begin();
-  RawSocket idle(server->port()), busy(server->port());
+  RawSocket idle(server->port()), busy(server->port()), fresh(server->port());
+  idle.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+  idle.read_until("GET /x ");
   busy.send("GET /hold HTTP/1.1\r\nHost: a\r\n\r\n");
-  ASSERT_TRUE(soon([&] { return first_held() != nullptr && server->connections() == 2; }));
+  ASSERT_TRUE(soon([&] { return first_held() != nullptr && server->connections() == 3; }));
   server->close_after_answers();
   idle.read_all();
   EXPECT_TRUE(idle.closed());
+  fresh.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n");  // connected, and to be told why not
+  EXPECT_THAT(fresh.read_all(), HasSubstr("Connection: close"));
   first_held()->respond({200, "text/plain", "done", {}});
   const std::string answer = busy.read_all();
   EXPECT_THAT(answer, HasSubstr("Connection: close"));

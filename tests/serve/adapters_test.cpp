@@ -4,7 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "llama2zh/model/adapter.h"
 #include "llama2zh/model/lora.h"
 #include "serve/serve_test_util.h"
 

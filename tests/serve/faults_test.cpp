@@ -85,7 +85,8 @@ TEST_F(Faults, OddNumbersAreNamed) {
     for (const char* value : {"-2", "1e9", "1e300", "9223372036854775808", "1.5", "\"1\"", "[]",
                               "true", "-9223372036854775809"}) {
       const std::string name = field;
-      const bool seed_takes_it = name == "seed" && (value[1] == '2' || std::string(value) == "1e9");
+      const bool seed_takes_it = (name == "seed" && std::string(value) == "1e9") ||
+                                 ((name == "seed" || name == "priority") && std::string(value) == "-2");
       if (seed_takes_it) continue;
       const std::string body =
           cat(R"({"messages": [{"role": "user", "content": "hello"}], ")", field, "\": ", value, "}");
