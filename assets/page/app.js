@@ -34,11 +34,13 @@ function labelTheme() {
 
 function initScrolling() {
   const scroller = byId('scroller');
-  let follow = true;
+  let follow = true, top = 0;
   const toBottom = () => { scroller.scrollTop = scroller.scrollHeight; };
   scroller.addEventListener('scroll', () => {
     const distance = scroller.scrollHeight - scroller.clientHeight - scroller.scrollTop;
-    follow = distance < kNearBottom;
+    if (distance < kNearBottom) follow = true;
+    else if (scroller.scrollTop < top) follow = false;  // growing text moves nothing: the user has gone up
+    top = scroller.scrollTop;
     byId('to-bottom').hidden = distance < 3 * kNearBottom;
   }, {passive: true});
   // Wheel and keys up leave the end at once, before the next piece of the answer pulls the view down again.
@@ -47,7 +49,7 @@ function initScrolling() {
   observer.observe(byId('messages'));
   observer.observe(scroller);
   byId('to-bottom').addEventListener('click', toBottom);
-  const start = () => { follow = true; toBottom(); };
+  const start = () => requestAnimationFrame(() => { follow = true; toBottom(); });  // when the new messages are there
   conversations.addEventListener('current', start);
   events.addEventListener('start', start);
 }

@@ -2,6 +2,7 @@
 import './lib/highlight.js';  // a classic script: it sets a global
 
 const {hljs} = globalThis;
+hljs.configure({hideUpgradeWarningAcceptNoSupportOrSecurityUpdates: true});  // it is kept apart here, under a time limit
 
 onmessage = ({data: {code, language}}) => {
   try {

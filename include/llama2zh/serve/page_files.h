@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -20,8 +21,7 @@ struct PageFile {
 const PageFile* find_page_file(std::string_view path);
 
 // Everything find_page_file finds.
-const PageFile* page_files_begin();
-const PageFile* page_files_end();
+std::span<const PageFile> page_files();
 
 // The policy under which a browser runs the page: nothing from elsewhere, no inline script or style, no text turned into HTML but through
 // the sanitizer's ("dompurify") and the page's own ("llama2zh") Trusted Types. tests/page reads this text for its fake server.
