@@ -82,6 +82,7 @@ function drawAll() {
 
 initLanguage();
 initTheme();
+const kept = await conversations.open(isRunning);
 initScrolling();
 initSidebar();
 initModels();
@@ -94,7 +95,7 @@ conversations.addEventListener('failed', ({detail}) =>
   toast(t(detail.name === 'QuotaExceededError' ? 'storageFull' : 'storageFailed', {detail: detail.message}), {error: true}));
 events.addEventListener('start', showWelcome);
 
-if (!await conversations.open(isRunning)) toast(t('storageNone'), {error: true});
+if (!kept) toast(t('storageNone'), {error: true});
 drawAll();
 byId('input').focus();
 await connect();

@@ -1,31 +1,56 @@
 // An answer on the screen, cheaply while it grows. Blocks (paragraph, list, table, code, ...) that have another block behind them are
 // finished: rendered once, never touched again. Only the last block is rendered anew, at most once a frame, and less often when one
-// rendering takes long, so that writing never takes more than a quarter of the time.
+// rendering takes long, so that writing never takes more than a quarter of the time. Of a growing list only items that changed are rendered.
 import {decorateCode} from './code.js';
 import {blocks, fragmentOf, normalize} from './markdown.js';
 import {renderMath} from './math.js';
 
-const kMaybeListItem = /^\s*\d{1,9}[.)]?\s*$/;
+const kMaybeListItem = /^\s*\d{1,9}[.)]?\s*$/;  // "1. a, empty line, 2" may become the list's second item
+const isBlock = token => token.type !== 'space';
 
-function renderInto(element, tokens, final) {
+function rendered(tokens, final) {
   const fragment = fragmentOf(tokens);
   decorateCode(fragment, {final});
   renderMath(fragment);
-  element.append(fragment);
+  return fragment;
 }
 
 /** The whole of `text` as children of `element`. */
 export function renderMarkdown(element, text) {
-  element.replaceChildren();
-  renderInto(element, blocks(normalize(text)), true);
+  element.replaceChildren(rendered(blocks(normalize(text)), true));
+}
+
+// A list that grows: its element keeps the items whose source stays the same.
+class GrowingList {
+  #token; #sources = [];
+  element = null;
+
+  constructor(token) { this.#token = token; }
+
+  continues(token) { return token.type === 'list' && token.ordered === this.#token.ordered && token.loose === this.#token.loose; }
+
+  /** complete: the last item too has come to its end. */
+  update(token, complete) {
+    token.items.forEach((item, index) => {
+      const done = complete || index + 1 < token.items.length;
+      const source = `${done ? '' : 'open '}${item.raw.trimEnd()}`;
+      if (this.#sources[index] === source) return;
+      this.#sources[index] = source;
+      const list = rendered([{...token, items: [item]}], done).firstElementChild;
+      if (!this.element) this.element = list;
+      else if (this.element.children[index]) this.element.children[index].replaceWith(list.firstElementChild);
+      else this.element.append(list.firstElementChild);
+    });
+    while (this.element.children.length > token.items.length) this.element.lastElementChild.remove();
+    this.#sources.length = token.items.length;
+  }
 }
 
 export class StreamRenderer {
-  #element; #tail; #text = ''; #offset = 0; #frame = 0; #timer = 0; #notBefore = 0; #openCode = null;
+  #tail; #text = ''; #offset = 0; #frame = 0; #timer = 0; #notBefore = 0; #openCode = null; #list = null;
 
   /** Renders into `element`, which must be empty. */
   constructor(element) {
-    this.#element = element;
     this.#tail = document.createElement('div');
     this.#tail.className = 'tail';
     element.append(this.#tail);
@@ -45,9 +70,9 @@ export class StreamRenderer {
     cancelAnimationFrame(this.#frame);
     clearTimeout(this.#timer);
     this.#text = text;
-    const pending = normalize(text).slice(this.#offset);
+    const tokens = blocks(normalize(text).slice(this.#offset));
+    this.#commit(tokens, tokens.length);
     this.#tail.remove();
-    renderInto(this.#element, blocks(pending), true);
   }
 
   #schedule() {
@@ -63,31 +88,53 @@ export class StreamRenderer {
   #render() {
     const pending = normalize(this.#text.replace(/\r$/, '')).slice(this.#offset);
     const tokens = blocks(pending, {streaming: true});
-    let last = tokens.findLastIndex(token => token.type !== 'space');
-    // "1. a, empty line, 2" may become the list's second item.
+    let last = tokens.findLastIndex(isBlock);
     if (last > 0 && kMaybeListItem.test(tokens[last].raw)) last = Math.max(0, tokens.findLastIndex(token => token.type === 'list'));
-    if (last > 0) {
-      const finished = tokens.slice(0, last);
-      const holder = document.createElement('div');
-      renderInto(holder, finished, true);
-      this.#tail.before(...holder.childNodes);
-      this.#offset += finished.reduce((sum, token) => sum + token.raw.length, 0);
-      this.#openCode = null;
-    }
-    if (last >= 0) this.#renderTail(tokens[last], tokens.slice(last));
+    if (last > 0) this.#commit(tokens, last);
+    if (last >= 0) this.#renderTail(tokens[last], tokens.slice(last + 1).filter(isBlock));
   }
 
-  #renderTail(token, tokens) {
-    // A long code block grows by text alone.
-    const open = this.#openCode;
-    if (token.type === 'code' && open?.lang === token.lang && token.text.startsWith(open.node.data)) {
-      open.node.appendData(token.text.slice(open.node.data.length));
-      return;
+  // The first `count` tokens are finished.
+  #commit(tokens, count) {
+    const first = tokens.findIndex(isBlock);
+    let from = 0;
+    if (this.#list && tokens[first] && this.#list.continues(tokens[first])) {
+      this.#list.update(tokens[first], true);
+      from = first + 1;
+    } else {
+      this.#list?.element.remove();
     }
     this.#tail.replaceChildren();
-    renderInto(this.#tail, tokens, false);
+    this.#list = this.#openCode = null;
+    this.#tail.before(rendered(tokens.slice(from, count), true));
+    for (const token of tokens.slice(0, count)) this.#offset += token.raw.length;
+  }
+
+  // `token` grows; `more` is what may yet become part of it.
+  #renderTail(token, more) {
+    const open = this.#openCode;
+    if (token.type === 'code' && open?.lang === token.lang && token.text.startsWith(open.node.data)) {
+      open.node.appendData(token.text.slice(open.node.data.length));  // a long code block grows by text alone
+      return;
+    }
+    this.#openCode = null;
+    if (token.type === 'list') {
+      const continued = this.#list?.continues(token);
+      if (!continued) {
+        this.#list?.element.remove();
+        this.#list = new GrowingList(token);
+      }
+      this.#list.update(token, false);
+      if (!continued) this.#tail.before(this.#list.element);  // where it stays: moving a long list lays all of it out again
+      this.#tail.replaceChildren(rendered(more, false));
+      return;
+    }
+    this.#list?.element.remove();
+    this.#list = null;
+    this.#tail.replaceChildren(rendered([token, ...more], false));
     const node = token.type === 'code' ? this.#tail.querySelector('code')?.firstChild : null;
-    this.#openCode = node ? {lang: token.lang, node} : null;
-    if (node) node.data = token.text;
+    if (!node) return;
+    node.data = token.text;
+    this.#openCode = {lang: token.lang, node};
   }
 }

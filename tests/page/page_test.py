@@ -544,12 +544,12 @@ class Scripted(PageCase):
             document.addEventListener('securitypolicyviolation', event => seen.push(event.effectiveDirective));
             const image = document.createElement('img'); image.src = 'http://127.0.0.1:9/x.png'; document.body.append(image);
             const frame = document.createElement('iframe'); frame.src = 'http://127.0.0.1:9/'; document.body.append(frame);
-            const button = document.createElement('button'); button.setAttribute('onclick', 'window.hacked = 1'); document.body.append(button); button.click();
+            const button = document.createElement('button'); try { button.setAttribute('onclick', 'window.hacked = 1'); } catch { seen.push('TypeError'); }
             try { document.createElement('div').innerHTML = '<b>x</b>'; } catch { seen.push('TypeError'); }
             fetch('http://127.0.0.1:9/').catch(() => {});
-            setTimeout(() => { image.remove(); frame.remove(); button.remove(); done(seen); }, 500);""")
+            setTimeout(() => { image.remove(); frame.remove(); done(seen); }, 500);""")
         self.assertIsNone(self.run_script("return window.hacked ?? null"))
-        for directive in ("img-src", "frame-src", "script-src-attr", "connect-src", "require-trusted-types-for", "TypeError"):
+        for directive in ("img-src", "frame-src", "connect-src", "require-trusted-types-for", "TypeError"):
             self.assertIn(directive, refused)
         self.console()
 
