@@ -4,7 +4,7 @@ export default {
   newChat: 'New chat', switchLanguage: '切换到中文', dataMenu: 'All conversations', chatMenu: 'Conversation menu', settings: 'Settings', close: 'Close',
   model: 'Model', adapter: 'adapter', connecting: 'Connecting…', toBottom: 'To the end', context: 'Context',
   theme_system: 'Colours: system', theme_light: 'Colours: light', theme_dark: 'Colours: dark',
-  welcomeTitle: 'What would you like to talk about?', welcomeText: 'Answers come from a model on this server and may be wrong. Conversations stay in this browser.',
+  welcomeTitle: 'What would you like to talk about?', welcomeText: 'Answers come from a model on the server and may be wrong.\nConversations stay in this browser.',
   example1: 'Introduce the 24 solar terms in three sentences.', example2: 'Write a Python function that tells whether a number is prime.',
   example3: 'Translate “海内存知己，天涯若比邻” and explain it.', example4: 'Derive the quadratic formula.',
   inputLabel: 'Message', inputPlaceholder: 'Message the model', enterHint: 'Enter sends, Shift + Enter starts a new line',

@@ -116,6 +116,9 @@ class PageCase(unittest.TestCase):
         self.run_script("arguments[0].scrollIntoView({block: 'center'})", element)
         ActionChains(self.browser).move_to_element(element).click().perform()
 
+    def type_escape(self):
+        ActionChains(self.browser).send_keys(Keys.ESCAPE).perform()
+
     def choose(self, selector, label):
         self.click(selector)
         next(item for item in self.all("#menu button") if item.text == label).click()
@@ -190,9 +193,6 @@ class AnyServer(PageCase):
         self.click("#settings-button")
         self.assertEqual(self.find("#temperature").get_property("value"), "0.35")
         self.assertEqual(self.find("#seed").get_property("value"), "42")
-
-    def type_escape(self):
-        ActionChains(self.browser).send_keys(Keys.ESCAPE).perform()
 
     def test_several_conversations_rename_delete_undo(self):
         self.ask("第一个话题")
@@ -341,6 +341,39 @@ class Scripted(PageCase):
         self.assertNotIn("geheim", self.run_script("return JSON.stringify(localStorage)"))
         self.open()  # the tab still knows it
         self.assertEqual(self.all("#key-dialog[open]"), [])
+        self.post_state({"key": "neu"})
+        self.ask("text 又", wait=False)
+        self.wait(lambda: self.all("#key-dialog[open]"), "the key is asked for when it has changed")
+        self.find("#key").send_keys("neu" + Keys.ENTER)
+        self.wait(lambda: self.idle() and self.answers() == ["好", "又"], "answered")
+        self.post_state({"key": "weg"})
+        self.ask("text 没", wait=False)
+        self.wait(lambda: self.all("#key-dialog[open]"), "asked once more")
+        self.type_escape()
+        self.wait(lambda: self.idle() and "需要有效的 API 密钥" in self.text(".answer:last-child .error-box"), "without a key it says so")
+
+    def test_browser_without_storage(self):
+        script = self.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": """
+            for (const name of ['indexedDB', 'localStorage', 'sessionStorage'])
+              Object.defineProperty(window, name, {get() { throw new DOMException('denied', 'SecurityError'); }});"""})
+        try:
+            self.open()
+            self.wait(lambda: "不允许保存" in self.text("#toasts"), "the user is told")
+            self.ask("text 一样能聊")
+            self.assertEqual(self.answers(), ["一样能聊"])
+        finally:
+            self.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+    def test_another_tab_sees_what_is_new(self):
+        self.ask("text 甲")
+        first = self.browser.current_window_handle
+        self.browser.switch_to.new_window("tab")
+        self.open()
+        self.assertEqual(self.questions(), ["text 甲"])
+        self.ask("text 乙")
+        self.browser.close()
+        self.browser.switch_to.window(first)
+        self.wait(lambda: self.questions() == ["text 甲", "text 乙"], "the first tab follows")
 
     def failure(self, prompt, words):
         self.ask(prompt)
