@@ -86,7 +86,7 @@ export class StreamRenderer {
   }
 
   #render() {
-    const pending = normalize(this.#text.replace(/\r$/, '')).slice(this.#offset);
+    const pending = normalize(this.#text).slice(this.#offset);
     const tokens = blocks(pending, {streaming: true});
     let last = tokens.findLastIndex(isBlock);
     if (last > 0 && kMaybeListItem.test(tokens[last].raw)) last = Math.max(0, tokens.findLastIndex(token => token.type === 'list'));

@@ -65,7 +65,7 @@ HOSTILE = """<script>window.hacked=1</script><img src=x onerror="window.hacked=2
 
 $\\href{javascript:window.hacked=7}{x}$ $\\includegraphics{http://127.0.0.1:9/i.png}$ $\\htmlStyle{position:fixed}{y}$ $\\url{http://127.0.0.1:9/u}$ $\\rule{1000em}{1000em}$
 
-$$\\def\\a{\\a\\a}\\a$$
+$$\\def\\a{xxxxxxxxxx}\\def\\b{\\a\\a\\a\\a\\a\\a\\a\\a\\a\\a}\\def\\bomb{\\b\\b\\b\\b\\b\\b\\b\\b\\b\\b}\\bomb\\bomb\\bomb\\bomb\\bomb$$
 
 ```html" onmouseover="window.hacked=8
 <img src=http://127.0.0.1:9/code.png onerror=window.hacked=9>

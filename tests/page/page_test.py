@@ -106,10 +106,13 @@ class PageCase(unittest.TestCase):
             self.wait(self.idle, "the answer is complete", 60)
 
     def answers(self):
-        return [element.get_property("innerText") for element in self.all(".answer .prose")]
+        return self.texts(".answer .prose")
 
     def questions(self):
-        return [element.get_property("innerText") for element in self.all(".bubble")]
+        return self.texts(".bubble")
+
+    def texts(self, selector):
+        return self.run_script("return [...document.querySelectorAll(arguments[0])].map(element => element.innerText)", selector)
 
     def click(self, selector):
         element = self.find(selector)
@@ -198,7 +201,7 @@ class AnyServer(PageCase):
         self.ask("第一个话题")
         self.click("#new-chat")
         self.ask("第二个话题")
-        self.assertEqual([e.text for e in self.all(".conversation-name")], ["第二个话题", "第一个话题"])
+        self.assertEqual(self.texts(".conversation-name"), ["第二个话题", "第一个话题"])
         self.all(".conversation-name")[1].click()
         self.assertEqual(self.questions(), ["第一个话题"])
         self.choose("#chat-menu-button", "重命名")
@@ -462,10 +465,10 @@ class Scripted(PageCase):
     def test_rendering(self):
         self.ask("样例")
         self.wait(lambda: self.all(".prose .katex-display") and self.all(".prose .hljs-keyword"), "formulas and code are rendered")
-        self.assertEqual([e.text for e in self.all(".prose strong")], ["一个例子", "f(x)"])
+        self.assertEqual(self.texts(".prose strong"), ["一个例子", "f(x)"])
         self.assertEqual(len(self.all(".prose td")), 6)
         self.assertEqual(len(self.all(".prose .katex")), 7)
-        self.assertEqual([e.text for e in self.all(".prose a")], ["https://example.com/quadratic"])
+        self.assertEqual(self.texts(".prose a"), ["https://example.com/quadratic"])
         self.assertIn("价格是 $5 和 $6 时不是公式", self.answers()[0])
         self.assertEqual(self.run_script("return getComputedStyle(document.querySelector('td[align=center]')).textAlign"), "center")
         self.browser.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]})
@@ -475,7 +478,7 @@ class Scripted(PageCase):
         self.assertTrue(copied.startswith("import math\n\ndef solve("), copied)
 
     def test_streamed_rendering_equals_rendering_at_once(self):
-        documents = [fake_server.SAMPLE, fake_server.HOSTILE, "1. 甲\n\n2. 乙\n\n   段\n\n\t代码\n\n- x\n  - y\n\n\n- z\n\n```\na\n\n\nb\n```\n尾",
+        documents = [fake_server.SAMPLE, fake_server.HOSTILE, "- 一\n- 二\n\n- 三\n", "1. 甲\n\n2. 乙\n\n   段\n\n\t代码\n\n- x\n  - y\n\n\n- z\n\n```\na\n\n\nb\n```\n尾",
                      "a\r\nb\r\n\r\n$$\nx\n\ny\n$$\n\n\\[ z \\] 后\n\n| a | b |\n|--|--|\n| 1 | 2 |\n\n标题\n===\n\n> 引\n> 用\n\n***\n未完的 $x 和 ```"]
         differing = self.browser.execute_async_script("""
             const [documents, done] = arguments;
@@ -535,11 +538,22 @@ class Scripted(PageCase):
     def test_everything_has_a_name_for_screen_readers(self):
         self.ask("样例")
         self.click("#settings-button")
-        nameless = self.run_script("""
-            return [...document.querySelectorAll('button, input, select, textarea')].filter(e => e.type !== 'file' && !e.hidden
-              && !(e.getAttribute('aria-label') || e.innerText?.trim() || e.labels?.length && [...e.labels].some(l => l.innerText.trim() || l.textContent.trim()))
-              && !e.closest('dialog:not([open])')).map(e => e.outerHTML.slice(0, 120))""")
-        self.assertEqual(nameless, [])
+        self.assertEqual(self.nameless(), [])
+        self.type_escape()
+        self.click("#chat-menu-button")
+        self.assertEqual(self.nameless(), [])
+        self.type_escape()
+        self.click(".question [data-action=edit]")
+        self.assertEqual(self.nameless(), [])
+
+    def nameless(self):
+        """Controls without a name in the browser's accessibility tree (a dialog hides what is behind it)."""
+        nodes = self.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+        roles = {"button", "textbox", "combobox", "slider", "spinbutton", "link", "menuitem", "dialog", "log", "meter"}
+        seen = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
+        controls = [(role, name) for role, name in seen if role in roles]
+        self.assertGreater(len(controls), 5)
+        return [role for role, name in controls if not name.strip()]
 
     def test_hostile_answer_is_shown_harmlessly(self):
         self.network("")
@@ -567,8 +581,31 @@ class Scripted(PageCase):
             self.assertRegex(href, r"^(https?://|mailto:)")
             self.assertEqual((rel, target), ("noopener noreferrer", "_blank"))
         self.assertIn("<script>window.hacked=1</script>", self.answers()[0])
+        self.assertEqual([(e.text, e.get_attribute("href")) for e in self.all(".prose .image-link[href]")], [("图", "http://127.0.0.1:9/evil.png?q=1")])
+        self.assertIn("bomb", self.text(".prose .math-error"))
         self.assertTrue(self.find("#input").is_displayed())
         self.screenshot("hostile")
+
+    def test_sanitizer_alone_holds(self):
+        """What comes out of the sanitizer when raw HTML gets to it, as if Markdown had let it through."""
+        attacks = [fake_server.HOSTILE, '<img src=x><a href="https://a.b/" id=x name=y onclick=1 style="color:red" class="app hljs-tag">x</a>',
+                   '<a href=" javascript:1">x</a><a href="//a.b/c">x</a><a href="vbscript:1">x</a><a href="/v1/models">x</a>',
+                   "<table><tr><td background=x align=center start=3>x</td></tr></table><input autofocus onfocus=1><base href=//a.b><meta http-equiv=refresh>",
+                   "<form><math><mtext></form><form><mglyph><svg><mtext><style><path id='</style><img onerror=1 src>'>"]
+        tags, attributes, links = self.browser.execute_async_script("""
+            const [attacks, done] = arguments;
+            import('/assets/markdown.js').then(({sanitize}) => {
+              const elements = attacks.flatMap(text => [...sanitize(text).querySelectorAll('*')]);
+              const attributes = elements.flatMap(element => [...element.attributes]);
+              done([elements.map(element => element.tagName), attributes.filter(a => a.name !== 'href').map(a => `${a.name}=${a.value}`),
+                    attributes.filter(a => a.name === 'href').map(a => a.value)]);
+            }, error => done([[String(error)], [], []]));""", attacks)
+        self.assertLessEqual(set(tags), {"A", "TABLE", "TBODY", "TR", "TD", "DIV", "CODE", "SPAN", "P", "BR"})
+        self.assertLessEqual(set(attributes), {"target=_blank", "rel=noopener noreferrer", "class=", "class=hljs-tag", "align=center", "start=3"})
+        self.assertTrue(links)
+        for link in links:
+            self.assertRegex(link, r"^https?://")
+        self.console()  # the policy names the handlers that were in the attacks
 
     def test_policy_stands_when_the_sanitizer_fails(self):
         """Even elements put past the sanitizer run nothing: the policy's own work, seen by its refusals."""
