@@ -2,7 +2,7 @@
 
     python3 tests/page/fake_server.py [--port 8765]
 
-Prompts (see ANSWERS and `answer`): echo, slow N, long N, hostile, length, "429", "503", error, cut, silent, context; anything else: a sample answer.
+Prompts (see ANSWERS and `answer`): echo, slow N, long N, hostile, runaway, length, "429", "503", error, cut, silent, context; anything else: a sample answer.
 Tests read what was asked at GET /_test/log, and set {"key": "...", "loading_until": seconds from now} at POST /_test/state.
 """
 import argparse
@@ -77,6 +77,10 @@ $$\\def\\a{xxxxxxxxxx}\\def\\b{\\a\\a\\a\\a\\a\\a\\a\\a\\a\\a}\\def\\bomb{\\b\\b
 
 [ref]: javascript:window.hacked=11
 [引用][ref]"""
+
+
+# highlight.js 9 takes a time for this that grows with the square of its length: minutes.
+RUNAWAY = "```livescript\n" + "$" * 90_000 + "\n```\n\n```python\nimport math\n```"
 
 
 class State:
@@ -172,10 +176,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
                        "slow": lambda: "".join(f"第{i}个字，" for i in range(int(rest or 200))),
                        "long": lambda: "\n\n".join(f"{i}. 这是**第 {i} 段**，行内公式 $x_{{{i}}}^2$ 和 `代码`。" for i in range(1, int(rest or 300) + 1)),
                        "text": lambda: rest,
+                       "runaway": lambda: RUNAWAY,
                        "hostile": lambda: HOSTILE}.get(word, lambda: SAMPLE)(), {"slow": 0.03, "long": 0.001}.get(word, 0.004)
         self.begin_stream()
         self.event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}], "usage": None})
-        pieces = [text[i:i + 3] for i in range(0, len(text), 3)]
+        size = 3000 if word == "runaway" else 3
+        pieces = [text[i:i + size] for i in range(0, len(text), size)]
         for number, piece in enumerate(pieces):
             if word in ("error", "cut", "silent") and number == 8:
                 return self.break_off(word)

@@ -169,6 +169,7 @@ class AnyServer(PageCase):
         first = self.answers()
         self.assertIn("词元/秒", self.text(".figures"))
         self.assertRegex(self.text("#meter-text"), r"上下文 [\d,]+")
+        self.assertTrue(self.find("#meter").is_displayed())
         self.assertEqual(self.text("#title"), "用一句话介绍你自己。")
         self.ask("再说一句。")
         request = self.chat_requests()[-1]
@@ -522,7 +523,29 @@ class Scripted(PageCase):
         median, p99 = frames[len(frames) // 2], frames[int(len(frames) * 0.99)]
         print(f"long answer: {characters} characters, {len(frames)} frames, median {median:.0f} ms, p99 {p99:.0f} ms, longest task {self.run_script('return window.long_'):.0f} ms", file=sys.stderr)
         self.assertGreater(characters, 15000)
-        self.assertLess(p99, 250)
+        self.assertLess(p99, 500)  # every frame anew it was 1300 on the same busy machine
+
+    def test_runaway_highlighting_is_given_up(self):
+        self.ask("runaway")
+        asked = time.monotonic()
+        self.wait(lambda: self.all(".hljs-keyword"), "the block after it is highlighted", 8)
+        self.assertGreater(time.monotonic() - asked, 0.5, "highlight.js was no longer slow: the test needs another text")
+        self.assertEqual(len(self.texts(".code-block pre")[0].strip()), 90_000)
+
+    def test_view_follows_the_answer_unless_the_user_has_gone_up(self):
+        distance = "const s = document.getElementById('scroller'); return s.scrollHeight - s.clientHeight - s.scrollTop"
+        self.ask("样例")
+        self.ask("slow 400", wait=False)
+        self.wait(lambda: "第60个字" in self.text(".answer:last-child .prose"), "grows", 30)
+        self.assertLess(self.run_script(distance), 5)
+        self.run_script("document.getElementById('scroller').scrollTop = 100")
+        self.wait(lambda: "第90个字" in self.text(".answer:last-child .prose"), "grows", 30)
+        self.assertEqual(self.run_script("return document.getElementById('scroller').scrollTop"), 100)
+        self.click("#to-bottom")
+        self.wait(lambda: "第120个字" in self.text(".answer:last-child .prose"), "grows", 30)
+        self.assertLess(self.run_script(distance), 5)
+        self.click("#send")
+        self.wait(self.idle, "stopped")
 
     def test_strings_exist_in_both_languages(self):
         missing = self.browser.execute_async_script("""
