@@ -79,13 +79,14 @@ endforeach()
 file(WRITE ${FOLDER}/page_data.cpp "// Written by cmake/EmbedFiles.cmake.
 #include \"serve/page/page_data.h\"
 
-// Our own symbols, hidden, in read-only memory.
+// Read-only memory under names of our own. NOLINTBEGIN(bugprone-macro-parentheses): a declared name cannot stand in parentheses.
 #define LLAMA2ZH_BLOB(name, file)                                                          \\
   asm(\".section .rodata\\n.balign 16\\nllama2zh_page_\" #name \":\\n.incbin \\\"\" file \"\\\"\\n\" \\
       \"llama2zh_page_\" #name \"_end:\\n.byte 0\\n.previous\\n\");                              \\
   extern \"C\" const char name[] asm(\"llama2zh_page_\" #name);                               \\
   extern \"C\" const char name##_end[] asm(\"llama2zh_page_\" #name \"_end\");
 
+// NOLINTEND(bugprone-macro-parentheses)
 ${blobs}
 namespace llama2zh {
 namespace {

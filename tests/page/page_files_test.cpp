@@ -84,7 +84,8 @@ TEST(PageFilesTest, EveryNamedFileExists) {
   size_t checked = 0;
   const auto expect_files = [&](const PageFile& file, const char* pattern) {
     for (const std::string& name : all_matches(file.bytes, pattern)) {
-      EXPECT_NE(find_page_file(resolved(file.path, name)), nullptr) << file.path << " names " << name;
+      EXPECT_NE(find_page_file(resolved(file.path, name)), nullptr)
+          << file.path << " names " << name;
       ++checked;
     }
   };
@@ -94,7 +95,8 @@ TEST(PageFilesTest, EveryNamedFileExists) {
       expect_files(file, R"re((?:from |import |import\()'([^']+)')re");
       expect_files(file, R"re(new URL\('([^']+\.js)', import\.meta)re");
     }
-    if (file.path.ends_with(".css")) expect_files(file, R"re(url\(([^)]+\.woff2)\))re");  // browsers skip the other formats
+    if (file.path.ends_with(".css"))
+      expect_files(file, R"re(url\(([^)]+\.woff2)\))re");  // browsers skip the other formats
   }
   EXPECT_GT(checked, 80u);
 }
@@ -116,14 +118,19 @@ TEST(PageFilesTest, EveryIconAndIdThatScriptsUseIsInThePage) {
 TEST(PageFilesTest, TypesTagsAndCompressedCopiesAreRight) {
   std::set<std::string_view> paths, tags;
   const std::vector<std::pair<std::string_view, std::string_view>> types = {
-      {".css", "text/css; charset=utf-8"}, {".js", "text/javascript; charset=utf-8"}, {".svg", "image/svg+xml"},
-      {".woff2", "font/woff2"},            {".txt", "text/plain; charset=utf-8"}};
+      {".css", "text/css; charset=utf-8"},
+      {".js", "text/javascript; charset=utf-8"},
+      {".svg", "image/svg+xml"},
+      {".woff2", "font/woff2"},
+      {".txt", "text/plain; charset=utf-8"}};
   for (const PageFile& file : page_files()) {
     EXPECT_TRUE(paths.insert(file.path).second) << file.path;
     EXPECT_TRUE(tags.insert(file.etag).second) << file.path;
     EXPECT_THAT(std::string(file.etag), testing::MatchesRegex("\"[0-9a-f]+\""));
-    const auto type = std::ranges::find_if(types, [&](const auto& pair) { return file.path.ends_with(pair.first); });
-    EXPECT_EQ(file.content_type, file.path == "/" ? "text/html; charset=utf-8" : type->second) << file.path;
+    const auto type = std::ranges::find_if(
+        types, [&](const auto& pair) { return file.path.ends_with(pair.first); });
+    EXPECT_EQ(file.content_type, file.path == "/" ? "text/html; charset=utf-8" : type->second)
+        << file.path;
     if (file.path.ends_with(".woff2")) {
       EXPECT_TRUE(file.gzip.empty());
     } else {
@@ -136,14 +143,16 @@ TEST(PageFilesTest, NothingIsFetchedFromElsewhere) {
   for (const PageFile& file : page_files()) {
     if (!is_own(file)) continue;
     for (const std::string& address : all_matches(file.bytes, R"re((https?://[^\s'"`)]+))re")) {
-      const bool name_or_comment = address == "http://www.w3.org/2000/svg" || address.starts_with("https://html.spec.whatwg.org") ||
+      const bool name_or_comment = address == "http://www.w3.org/2000/svg" ||
+                                   address.starts_with("https://html.spec.whatwg.org") ||
                                    address.starts_with("https://example.com");
       EXPECT_TRUE(name_or_comment) << file.path << ": " << address;
     }
   }
   for (const PageFile& file : page_files()) {
     if (!file.path.ends_with(".css")) continue;
-    EXPECT_TRUE(all_matches(file.bytes, R"re((url\(['"]?(?:https?:)?//[^)]*))re").empty()) << file.path;
+    EXPECT_TRUE(all_matches(file.bytes, R"re((url\(['"]?(?:https?:)?//[^)]*))re").empty())
+        << file.path;
   }
 }
 
@@ -155,7 +164,11 @@ TEST(PageFilesTest, OwnFilesNeedNothingThatThePolicyForbids) {
   EXPECT_TRUE(all_matches(html, R"re((<style))re").empty());
   for (const PageFile& file : page_files()) {
     if (!is_own(file) || !file.path.ends_with(".js")) continue;
-    EXPECT_TRUE(all_matches(file.bytes, R"re((innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function))re").empty())
+    EXPECT_TRUE(
+        all_matches(
+            file.bytes,
+            R"re((innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function))re")
+            .empty())
         << file.path;
   }
   EXPECT_THAT(kPageContentSecurityPolicy, StartsWith("default-src 'none'"));
