@@ -46,7 +46,7 @@ const katex = () => loading ??= import('./lib/katex/katex.js').then(() => global
 
 // KaTeX builds elements and sets styles through the CSS object model, so that the page needs no 'unsafe-inline' in its policy.
 const kOptions = {
-  throwOnError: true, trust: false, strict: 'ignore', maxSize: 20, maxExpand: 500, output: 'htmlAndMathml',
+  throwOnError: true, trust: false, strict: 'ignore', maxSize: 10, maxExpand: 500, output: 'htmlAndMathml', errorColor: 'var(--muted)',
 };
 
 function renderFormula(renderer, element) {

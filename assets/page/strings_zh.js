@@ -6,7 +6,7 @@ export default {
   theme_system: '配色：跟随系统', theme_light: '配色：浅色', theme_dark: '配色：深色',
   welcomeTitle: '想聊点什么？', welcomeText: '回答由服务器上的模型生成，可能有误。\n对话只保存在这个浏览器里。',
   example1: '用三句话介绍一下二十四节气。', example2: '写一个 Python 函数，判断一个数是否为素数。',
-  example3: '把“海内存知己，天涯若比邻”译成英文，并解释含义。', example4: '推导一元二次方程的求根公式。',
+  example3: '“海内存知己，天涯若比邻”用英文怎么说？', example4: '推导一元二次方程的求根公式。',
   inputLabel: '消息', inputPlaceholder: '给模型发消息', enterHint: 'Enter 发送，Shift + Enter 换行',
   send: '发送', stop: '停止生成', generating: '正在生成回答', answerComplete: '回答完成', stillWriting: '正在生成回答，请先停止或等它结束',
   notConnected: '还没有连上模型，请稍候', user: '我', assistant: '助手',
