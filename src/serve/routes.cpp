@@ -46,6 +46,7 @@ const ModelRoute* find_route(std::string_view method, std::string_view path,
 }
 
 std::string_view route_name(std::string_view path) {
+  if (path == "/" || path.starts_with("/assets/")) return "page";
   for (const std::string_view open : {"/health", "/metrics", "/version", "/is_ready", "/ping"})
     if (path == open) return open;
   for (const ModelRoute& route : kRoutes)

@@ -20,6 +20,7 @@
 #include "serve/access_log.h"
 #include "serve/api_error.h"
 #include "serve/metrics.h"
+#include "serve/page_response.h"
 #include "serve/routes.h"
 #include "serve/served_model.h"
 
@@ -180,6 +181,11 @@ class ModelServer::Implementation {
       } else {
         exchange.respond(text_response(200, "application/json", request.path == "/is_ready" ? "true\n" : "{\"status\":\"ok\"}\n"));
       }
+      return true;
+    }
+    if (std::optional<HttpResponse> page = page_response(request)) {
+      check();
+      exchange.respond(*std::move(page));
       return true;
     }
     if (request.path == "/version") {

@@ -262,6 +262,24 @@ TEST_F(Routes, MetricsUnderBothNames) {
   EXPECT_THAT(text, HasSubstr("llama2zh:http_requests_total{route=\"other\",status=\"404\"} 1"));
 }
 
+TEST_F(Routes, ThePageIsServedUnderItsPolicy) {
+  begin();
+  const HttpAnswer page = get("/");
+  EXPECT_EQ(page.status, 200);
+  EXPECT_EQ(page.header("Content-Type"), "text/html; charset=utf-8");
+  EXPECT_THAT(std::string(page.header("Content-Security-Policy")), HasSubstr("default-src 'none'"));
+  EXPECT_THAT(page.body, HasSubstr("</html>"));
+  HttpCall again = call("GET", "/");
+  again.headers = {{"If-None-Match", std::string(page.header("ETag"))}};
+  EXPECT_EQ(http_call(again).status, 304);
+  again.headers = {{"Accept-Encoding", "br, gzip"}};
+  const HttpAnswer packed = http_call(again);
+  EXPECT_EQ(packed.header("Content-Encoding"), "gzip");
+  EXPECT_LT(packed.body.size(), page.body.size());
+  EXPECT_EQ(get("/assets/app.js").status, 200);
+  EXPECT_EQ(get("/assets/../app.js").status, 404);
+}
+
 TEST_F(Routes, PathsAndMethods) {
   begin();
   EXPECT_EQ(get("/nowhere").status, 404);
