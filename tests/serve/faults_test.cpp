@@ -228,7 +228,7 @@ TEST_F(Faults, TokensOfPromptsAreLimitedToo) {
 }
 
 TEST_F(Faults, RequestsHaveADeadline) {
-  options.serve.request_timeout = 0.2;
+  options.serve.request_timeout = 1.5;  // the prompt must be through before
   begin();
   const json late = error("/v1/chat/completions", long_body(false).dump(), 504);
   EXPECT_EQ(late["code"], "deadline_exceeded");
@@ -242,7 +242,7 @@ TEST_F(Faults, RequestsHaveADeadline) {
 TEST_F(Faults, DrainingLetsStreamsEnd) {
   begin();
   std::vector<std::unique_ptr<RawSocket>> clients;
-  json body = chat_body("hello", 800);
+  json body = chat_body("hello", 400);
   body["ignore_eos"] = true;
   body["stream"] = true;
   for (int i = 0; i < 3; ++i) {
@@ -276,10 +276,10 @@ TEST_F(Faults, DrainingHasAnEnd) {
 // S9
 TEST_F(Faults, StreamsAreWholeCharacters) {
   begin();
-  json body = chat_body("hello", 300);
+  json body = chat_body("hello", 200);
   body["temperature"] = 1.5;  // of bytes, mostly
   body["ignore_eos"] = true;
-  for (int seed = 0; seed < 3; ++seed) {
+  for (int seed = 0; seed < 2; ++seed) {
     body["seed"] = seed;
     const std::string whole =
         answer("/v1/chat/completions", body)["choices"][0]["message"]["content"];
