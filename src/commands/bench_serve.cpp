@@ -59,8 +59,8 @@ struct BenchServeOptions {
                "tokens."),
         option("tokenizer", &T::tokenizer, "Tokenizer that lengths of `input` are counted with."),
         option("input_tokens", &T::input_tokens, "Tokens of a random prompt.", at_least(1)),
-        option("output_tokens", &T::output_tokens,
-               "Tokens of its answer; of `input`: at most.", at_least(1)),
+        option("output_tokens", &T::output_tokens, "Tokens of its answer; of `input`: at most.",
+               at_least(1)),
         option("spread", &T::spread, "Random lengths vary evenly by this share, up and down.",
                between(0, 1)),
         option("vocabulary", &T::vocabulary, "Random ids are below this.", at_least(16)),
@@ -99,9 +99,8 @@ std::vector<LoadPrompt> prompts_of_rows(const BenchServeOptions& options) {
     if (trim(line).empty()) continue;
     const std::vector<Message> messages =
         parse_dialogue(parse_json(line, reader.where()), "auto", reader.where());
-    const auto question = std::find_if(messages.begin(), messages.end(), [](const Message& one) {
-      return one.role == Role::kUser;
-    });
+    const auto question = std::find_if(messages.begin(), messages.end(),
+                                       [](const Message& one) { return one.role == Role::kUser; });
     if (question == messages.end() || question + 1 == messages.end()) continue;
     const auto length = std::ssize(tokenizer.encode((question + 1)->content));
     rows.push_back({question->content, std::clamp<int64_t>(length, 1, options.output_tokens)});
@@ -124,7 +123,8 @@ bool is_good(const LoadOutcome& outcome, const BenchServeOptions& options) {
   double sum = 0;
   for (const double gap : outcome.gaps) sum += gap;
   return outcome.first - outcome.start <= options.first_token_goal &&
-         sum <= options.between_tokens_goal * static_cast<double>(std::max<size_t>(1, outcome.gaps.size()));
+         sum <= options.between_tokens_goal *
+                    static_cast<double>(std::max<size_t>(1, outcome.gaps.size()));
 }
 
 ordered_json report_of(const std::vector<LoadOutcome>& outcomes, const BenchServeOptions& options) {
@@ -150,8 +150,10 @@ ordered_json report_of(const std::vector<LoadOutcome>& outcomes, const BenchServ
                          {"requests", outcomes.size()},
                          {"failed", failed}};
   if (failed > 0) report["first_error"] = error;
-  if (options.rate > 0) report["rate"] = options.rate;
-  else report["concurrency"] = options.concurrency;
+  if (options.rate > 0)
+    report["rate"] = options.rate;
+  else
+    report["concurrency"] = options.concurrency;
   report["seconds"] = rounded(end);
   report["input_tokens"] = input;
   report["output_tokens"] = output;

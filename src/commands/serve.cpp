@@ -41,8 +41,9 @@ std::string address_of(const ServerOptions& options, const ModelServer& server) 
 void warn_of_open_doors(const ServerOptions& options, const ModelServer& server) {
   const std::string& host = options.http.host;
   if (server.has_keys() || host == "localhost" || host == "::1" || host.starts_with("127.")) return;
-  log_warning(cat(host, " can be reached from elsewhere, and no API key is asked for: give "
-                        "--api-key-file F"));
+  log_warning(cat(host,
+                  " can be reached from elsewhere, and no API key is asked for: give "
+                  "--api-key-file F"));
 }
 
 void check_template(const LoadedModel& loaded) {
@@ -67,9 +68,9 @@ int run_serve(const std::vector<std::string>& args) {
   SpeculationOptions speculation;
   ServeOptions own;
   ServerOptions options;
-  const OptionTable table = join_tables(
-      {bind_options(inference), bind_options(own), bind_options(options.http),
-       bind_options(options.serve), bind_options(options.engine), bind_options(speculation)});
+  const OptionTable table = join_tables({bind_options(inference), bind_options(own),
+                                         bind_options(options.http), bind_options(options.serve),
+                                         bind_options(options.engine), bind_options(speculation)});
   const CommandSpec spec{
       .verb = "serve",
       .summary = "Answer OpenAI's clients, the original system's and browsers over HTTP.",

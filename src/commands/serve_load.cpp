@@ -33,8 +33,10 @@ class Client {
     call.on_piece = [this](std::string_view piece) { return read(piece); };
     try {
       const HttpAnswer answer = http_call(call);
-      if (answer.status != 200) fail(cat("status ", answer.status, ": ", rest_.substr(0, 200)));
-      else if (out_.first == 0) fail("there was no text in the answer");
+      if (answer.status != 200)
+        fail(cat("status ", answer.status, ": ", rest_.substr(0, 200)));
+      else if (out_.first == 0)
+        fail("there was no text in the answer");
     } catch (const Error& error) {
       fail(error.what());
     }
@@ -49,12 +51,13 @@ class Client {
     if (out_.error.empty()) out_.error = error;
   }
   json body_of(const LoadPrompt& prompt) const {
-    json body = {{"prompt", prompt.prompt},
-                 {"max_tokens", prompt.max_tokens},
-                 {"temperature", 0},
-                 {"ignore_eos", true},  // of vLLM and llama.cpp too: lengths are as they are asked for
-                 {"stream", true},
-                 {"stream_options", {{"include_usage", true}}}};
+    json body = {
+        {"prompt", prompt.prompt},
+        {"max_tokens", prompt.max_tokens},
+        {"temperature", 0},
+        {"ignore_eos", true},  // of vLLM and llama.cpp too: lengths are as they are asked for
+        {"stream", true},
+        {"stream_options", {{"include_usage", true}}}};
     if (!load_->model.empty()) body["model"] = load_->model;
     return body;
   }
@@ -128,8 +131,10 @@ std::vector<LoadOutcome> run_load(const ServeLoad& load) {
   never.error = "not begun";
   std::vector<LoadOutcome> out(load.prompts.size(), never);
   const Clock::time_point zero = Clock::now();
-  if (load.rate > 0) run_open(load, zero, out);
-  else run_closed(load, zero, out);
+  if (load.rate > 0)
+    run_open(load, zero, out);
+  else
+    run_closed(load, zero, out);
   return out;
 }
 

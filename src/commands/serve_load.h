@@ -17,8 +17,8 @@ struct LoadPrompt {
 
 // Load on a server that speaks OpenAI's /v1/completions, this one or another.
 struct ServeLoad {
-  HttpCall server;    // host, port, headers
-  std::string model;  // empty: not said
+  HttpCall server;                  // host, port, headers
+  std::string model;                // empty: not said
   std::vector<LoadPrompt> prompts;  // one request each
   // Requests a second, with exponential gaps, whether or not earlier ones are answered (an open
   // loop, as users come); 0: `concurrency` clients, each asking again once it has its answer.

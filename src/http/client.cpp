@@ -45,8 +45,10 @@ bool read_body(tcp::socket& socket, beast::flat_buffer& buffer,
       fail_io(cat(call.host, ":", call.port), cat("the answer broke off: ", error.message()));
     const std::string_view text(piece, sizeof(piece) - parser.get().body().size);
     if (text.empty()) continue;
-    if (!call.on_piece) answer.body += text;
-    else if (!call.on_piece(text)) return false;
+    if (!call.on_piece)
+      answer.body += text;
+    else if (!call.on_piece(text))
+      return false;
   }
   return true;
 }
@@ -83,8 +85,7 @@ HttpAnswer http_call(const HttpCall& call) {
   HttpAnswer answer;
   answer.status = static_cast<int>(parser.get().result_int());
   for (const auto& field : parser.get())
-    answer.headers.push_back(
-        {std::string(field.name_string()), std::string(field.value())});
+    answer.headers.push_back({std::string(field.name_string()), std::string(field.value())});
   read_body(socket, buffer, parser, call, answer);
   return answer;
 }

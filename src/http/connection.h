@@ -47,8 +47,9 @@ class StreamConnection final : public Connection,
   void start() {
     if constexpr (std::is_same_v<Stream, TlsStream>) {
       set_deadline(state_->config.header_timeout);
-      stream_.async_handshake(asio::ssl::stream_base::server,
-                              [self = self()](ErrorCode error) { if (!error) self->read_request(); });
+      stream_.async_handshake(asio::ssl::stream_base::server, [self = self()](ErrorCode error) {
+        if (!error) self->read_request();
+      });
     } else {
       read_request();
     }
@@ -57,14 +58,19 @@ class StreamConnection final : public Connection,
   void take(uint64_t exchange, AnswerPiece piece) override {
     if (exchange != exchange_ || !watch_) return;
     switch (piece.kind) {
-      case AnswerPiece::kWhole: return put_whole(std::move(piece.response));
-      case AnswerPiece::kHead: return put_head(std::move(piece.response));
-      case AnswerPiece::kBody: return put_body(piece.text, static_cast<int64_t>(piece.text.size()));
-      case AnswerPiece::kEnd: return put_end();
+      case AnswerPiece::kWhole:
+        return put_whole(std::move(piece.response));
+      case AnswerPiece::kHead:
+        return put_head(std::move(piece.response));
+      case AnswerPiece::kBody:
+        return put_body(piece.text, static_cast<int64_t>(piece.text.size()));
+      case AnswerPiece::kEnd:
+        return put_end();
       case AnswerPiece::kAbandoned:
         if (status_ == 0) return put_whole(bad_request_answer(500, "no answer was made"));
         return client_gone();  // cut off, so that the client can tell
-      case AnswerPiece::kTooSlow: return client_gone();
+      case AnswerPiece::kTooSlow:
+        return client_gone();
     }
   }
 
@@ -88,8 +94,10 @@ class StreamConnection final : public Connection,
 
   std::shared_ptr<StreamConnection> self() { return this->shared_from_this(); }
   tcp::socket& socket() {
-    if constexpr (std::is_same_v<Stream, TlsStream>) return stream_.next_layer();
-    else return stream_;
+    if constexpr (std::is_same_v<Stream, TlsStream>)
+      return stream_.next_layer();
+    else
+      return stream_;
   }
 
   // The operation at hand is given up when the time is over: its handler sees an error.
@@ -233,8 +241,10 @@ class StreamConnection final : public Connection,
   void end_exchange(int status) {
     if (!watch_) return;
     const std::shared_ptr<ClientWatch> watch = std::exchange(watch_, nullptr);
-    if (status == 499) watch->set_gone();
-    else watch->set_answered();
+    if (status == 499)
+      watch->set_gone();
+    else
+      watch->set_answered();
     watch_timer_.cancel();
     --state_->unanswered;
     if (!state_->hooks.on_access) return;
@@ -275,8 +285,10 @@ class StreamConnection final : public Connection,
     if (is_head_) return;
     sent_ += text.size();
     waiting_text_ += counted;
-    if (chunked_) out_ += beast::buffers_to_string(http::make_chunk(asio::buffer(text)));
-    else out_ += text;
+    if (chunked_)
+      out_ += beast::buffers_to_string(http::make_chunk(asio::buffer(text)));
+    else
+      out_ += text;
     flush();
   }
 
@@ -363,7 +375,7 @@ class StreamConnection final : public Connection,
   int status_ = 0;
   uint64_t sent_ = 0;
 
-  std::string out_, batch_;  // waits; is being written
+  std::string out_, batch_;                    // waits; is being written
   int64_t waiting_text_ = 0, batch_text_ = 0;  // of them counted in ClientWatch::unsent
   size_t written_ = 0;
   bool writing_ = false, ended_ = false;

@@ -52,10 +52,11 @@ Exchange::~Exchange() {
 
 // Connections are weak here: a handler that never runs must not keep one.
 void Exchange::send(AnswerPiece piece) {
-  asio::post(state_->io, [connection = connection_, number = number_, piece = std::move(piece)]() mutable {
-    if (const std::shared_ptr<Connection> alive = connection.lock())
-      alive->take(number, std::move(piece));
-  });
+  asio::post(state_->io,
+             [connection = connection_, number = number_, piece = std::move(piece)]() mutable {
+               if (const std::shared_ptr<Connection> alive = connection.lock())
+                 alive->take(number, std::move(piece));
+             });
 }
 
 bool Exchange::advance(Progress from, Progress to) {

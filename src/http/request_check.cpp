@@ -22,9 +22,11 @@ std::string_view without_authority(std::string_view target) {
 }
 
 std::string proper_id(std::string_view given) {
-  const bool proper = !given.empty() && given.size() <= 64 && std::all_of(given.begin(), given.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
-  });
+  const bool proper =
+      !given.empty() && given.size() <= 64 && std::all_of(given.begin(), given.end(), [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+               c == '-' || c == '_';
+      });
   if (proper) return std::string(given);
   thread_local std::random_device device;
   std::string out;
@@ -73,7 +75,8 @@ HttpRequest request_of(http::request<http::string_body> message, const std::stri
   decode_percent(target.substr(0, mark), out.path);
   out.query = std::string(target.substr(std::min(target.size(), mark + 1)));
   for (const auto& field : message)
-    out.headers.push_back({std::string(view(field.name_string())), std::string(view(field.value()))});
+    out.headers.push_back(
+        {std::string(view(field.name_string())), std::string(view(field.value()))});
   out.body = std::move(message.body());
   out.remote = remote;
   out.id = proper_id(out.header("X-Request-Id"));

@@ -105,8 +105,8 @@ class HttpServer::Implementation {
     const std::string where = cat(config.host, ":", config.port);
     ErrorCode error;
     tcp::resolver resolver(state_->io);
-    const auto found = resolver.resolve(config.host, std::to_string(config.port),
-                                        tcp::resolver::passive, error);
+    const auto found =
+        resolver.resolve(config.host, std::to_string(config.port), tcp::resolver::passive, error);
     if (error || found.empty())
       fail_io(where, cat("no such address to listen at: ", error.message()));
     const tcp::endpoint endpoint = found.begin()->endpoint();
@@ -138,7 +138,9 @@ class HttpServer::Implementation {
       }
       // No descriptors left, mostly: others must end first.
       retry_.expires_after(std::chrono::milliseconds(100));
-      retry_.async_wait([this](ErrorCode cancelled) { if (!cancelled) accept(); });
+      retry_.async_wait([this](ErrorCode cancelled) {
+        if (!cancelled) accept();
+      });
     });
   }
 

@@ -88,11 +88,15 @@ bool Access::origin_is_right(const HttpRequest& request) const {
 
 std::optional<ApiError> Access::refusal(const HttpRequest& request, bool open) const {
   if (!host_is_right(request.header("Host")))
-    return ApiError{403, "this server is not called by the name in the Host header; allowed_hosts "
-                         "lists more names", "", "host_not_allowed", 0};
+    return ApiError{403,
+                    "this server is not called by the name in the Host header; allowed_hosts "
+                    "lists more names",
+                    "", "host_not_allowed", 0};
   if (!origin_is_right(request))
-    return ApiError{403, "pages of this origin may not call this server; cors_origins lists those "
-                         "that may", "", "origin_not_allowed", 0};
+    return ApiError{403,
+                    "pages of this origin may not call this server; cors_origins lists those "
+                    "that may",
+                    "", "origin_not_allowed", 0};
   if (!open && !key_is_right(request))
     return ApiError{401, "a valid API key is needed: Authorization: Bearer KEY", "",
                     "invalid_api_key", 0};

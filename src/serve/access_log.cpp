@@ -28,8 +28,10 @@ std::string utc_now() {
 std::string access_text(const HttpAccess& access) {
   if (access.request == nullptr) return cat("unreadable request -> ", access.status);
   const HttpRequest& request = *access.request;
-  return cat(request.remote, " ", request.method, " ", json(request.target).dump(-1, ' ', false, json::error_handler_t::replace), " -> ", access.status,
-             ", ", access.sent_bytes, " bytes, ", rounded(access.seconds, 3), " s, ", request.id);
+  return cat(request.remote, " ", request.method, " ",
+             json(request.target).dump(-1, ' ', false, json::error_handler_t::replace), " -> ",
+             access.status, ", ", access.sent_bytes, " bytes, ", rounded(access.seconds, 3), " s, ",
+             request.id);
 }
 
 std::string access_json(const HttpAccess& access) {

@@ -7,12 +7,13 @@ namespace llama2zh {
 
 Admission::Ticket Admission::admit(int64_t answers, int64_t tokens) {
   const std::lock_guard lock(mutex_);
-  const bool full = answers_ + answers > most_answers_ ||
-                    (tokens_ > 0 && tokens_ + tokens > most_tokens_);
+  const bool full =
+      answers_ + answers > most_answers_ || (tokens_ > 0 && tokens_ + tokens > most_tokens_);
   if (full) {
     ++refusals_;
-    throw ApiFailure({429, cat("the server is busy: ", answers_, " answers and ", tokens_,
-                               " prompt tokens are under way; try again"),
+    throw ApiFailure({429,
+                      cat("the server is busy: ", answers_, " answers and ", tokens_,
+                          " prompt tokens are under way; try again"),
                       "", "queue_full", 1});
   }
   answers_ += answers;

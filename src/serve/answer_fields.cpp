@@ -15,11 +15,11 @@ constexpr int64_t kMostNewTokens = 1048576;
 constexpr int64_t kMostIds = 4096;
 
 void refuse_what_is_not_here(const BodyFields& body) {
-  for (const char* name : {"include_stop_str_in_output", "return_token_ids", "continue_final_message",
-                           "return_tokens_as_token_ids"})
+  for (const char* name : {"include_stop_str_in_output", "return_token_ids",
+                           "continue_final_message", "return_tokens_as_token_ids"})
     if (body.flag(name).value_or(false)) body.refuse(name, "is not supported by this server");
-  for (const char* name : {"skip_special_tokens", "spaces_between_special_tokens",
-                           "add_generation_prompt"})
+  for (const char* name :
+       {"skip_special_tokens", "spaces_between_special_tokens", "add_generation_prompt"})
     if (!body.flag(name).value_or(true)) body.refuse(name, "can only be true on this server");
   for (const char* name : {"tools", "functions"}) {
     const json* value = body.any(name);
@@ -134,7 +134,8 @@ AnswerFields read_answer_fields(const BodyFields& body, const ServedModel& model
   if (const json* options = body.any("stream_options"); options != nullptr) {
     if (!out.stream) body.refuse("stream_options", "is only for stream = true");
     if (!options->is_object()) body.refuse("stream_options", "is no object");
-    out.include_usage = BodyFields(*options, "stream_options.").flag("include_usage").value_or(false);
+    out.include_usage =
+        BodyFields(*options, "stream_options.").flag("include_usage").value_or(false);
   }
   if (out.stream && request.best_of > request.n)
     body.refuse("best_of", "does not go with stream: which answers are best shows at the end");
@@ -146,8 +147,9 @@ void check_prompt_length(const std::vector<TokenId>& prompt, int64_t answer,
   if (prompt.empty()) refuse_field(param, cat(param, " is empty"));
   const auto length = static_cast<int64_t>(prompt.size());
   if (length + answer <= model.context()) return;
-  throw ApiFailure({400, cat("this model's maximum context length is ", model.context(),
-                             " tokens, but the prompt has ", length, "; shorten it"),
+  throw ApiFailure({400,
+                    cat("this model's maximum context length is ", model.context(),
+                        " tokens, but the prompt has ", length, "; shorten it"),
                     param, "context_length_exceeded", 0});
 }
 

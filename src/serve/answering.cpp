@@ -36,16 +36,17 @@ class Answering : public std::enable_shared_from_this<Answering> {
     ticket_ = model_->admission.admit(answers, tokens);
     if (model_->config.log_prompts) {
       for (const Request& request : job_.requests)
-        log_info(cat(exchange_->request().id, " prompt: ",
-                     model_->loaded.tokenizer->decode(request.prompt, false)));
+        log_info(cat(exchange_->request().id,
+                     " prompt: ", model_->loaded.tokenizer->decode(request.prompt, false)));
     }
     submit();
     const std::weak_ptr<Answering> weak = weak_from_this();
     exchange_->on_gone([weak] {
       if (const auto self = weak.lock()) self->cancel();
     });
-    const auto end = Deadlines::Clock::now() + std::chrono::duration_cast<Deadlines::Clock::duration>(
-                                                   std::chrono::duration<double>(model_->config.request_timeout));
+    const auto end = Deadlines::Clock::now() +
+                     std::chrono::duration_cast<Deadlines::Clock::duration>(
+                         std::chrono::duration<double>(model_->config.request_timeout));
     const Deadlines::Handle deadline = model_->deadlines.call_at(end, [weak] {
       if (const auto self = weak.lock()) self->expire();
     });
@@ -82,8 +83,8 @@ class Answering : public std::enable_shared_from_this<Answering> {
     const std::lock_guard lock(mutex_);
     if (!error_)
       error_ = std::make_exception_ptr(ApiFailure(
-          {504, cat("the request took longer than ", model_->config.request_timeout, " seconds"), "",
-           "deadline_exceeded", 0}));
+          {504, cat("the request took longer than ", model_->config.request_timeout, " seconds"),
+           "", "deadline_exceeded", 0}));
     cancel_all();
   }
 
@@ -117,15 +118,19 @@ class Answering : public std::enable_shared_from_this<Answering> {
     const auto now = Deadlines::Clock::now();
     const auto [it, first] = last_token_.try_emplace({request, answer}, now);
     const std::chrono::duration<double> since = now - (first ? began_ : it->second);
-    if (first) model_->metrics->observe_first_token(since.count());
-    else model_->metrics->observe_between_tokens(since.count());
+    if (first)
+      model_->metrics->observe_first_token(since.count());
+    else
+      model_->metrics->observe_between_tokens(since.count());
     it->second = now;
   }
 
   void open() {
     if (streaming_) return;
     streaming_ = true;
-    exchange_->begin({200, "text/event-stream; charset=utf-8", "",
+    exchange_->begin({200,
+                      "text/event-stream; charset=utf-8",
+                      "",
                       {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}}});
   }
   void send(const json& data) {
@@ -141,8 +146,10 @@ class Answering : public std::enable_shared_from_this<Answering> {
       if (error_) std::rethrow_exception(error_);
       if (!job_.stream) {
         const json body = job_.format->whole(results_);
-        exchange_->respond({200, "application/json",
-                            body.dump(-1, ' ', false, json::error_handler_t::replace) + "\n", {}});
+        exchange_->respond({200,
+                            "application/json",
+                            body.dump(-1, ' ', false, json::error_handler_t::replace) + "\n",
+                            {}});
         return;
       }
       open();

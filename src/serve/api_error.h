@@ -14,8 +14,8 @@ namespace llama2zh {
 struct ApiError {
   int status = 400;
   std::string message;
-  std::string param;  // the field of the body
-  std::string code;   // "model_not_found", "context_length_exceeded", ...
+  std::string param;    // the field of the body
+  std::string code;     // "model_not_found", "context_length_exceeded", ...
   int retry_after = 0;  // seconds; 0: not said
 };
 

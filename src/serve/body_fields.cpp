@@ -13,7 +13,8 @@ namespace llama2zh {
 json parse_body(std::string_view body) {
   try {
     json out = parse_json(body, "request body");
-    if (!out.is_object()) refuse_field("", cat("the request body is ", shown(out), ", expected a JSON object"));
+    if (!out.is_object())
+      refuse_field("", cat("the request body is ", shown(out), ", expected a JSON object"));
     return out;
   } catch (const Error& error) {
     refuse_field("", error.what());
@@ -44,7 +45,8 @@ std::string ordered_text(std::string_view body, const std::string& pointer) {
 std::string shown(const json& value) {
   constexpr size_t kMost = 80;
   std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
-  if (text.size() > kMost) text = text.substr(0, utf8_complete_prefix(text.substr(0, kMost))) + "...";
+  if (text.size() > kMost)
+    text = text.substr(0, utf8_complete_prefix(text.substr(0, kMost))) + "...";
   return text;
 }
 

@@ -17,8 +17,8 @@ Role role_of(const std::string& name, const std::string& where) {
   if (name == "system" || name == "developer") return Role::kSystem;
   if (name == "user") return Role::kUser;
   if (name == "assistant") return Role::kAssistant;
-  refuse_field(where, cat(where, " is \"", name,
-                          "\", expected system, developer, user or assistant"));
+  refuse_field(where,
+               cat(where, " is \"", name, "\", expected system, developer, user or assistant"));
 }
 
 std::string content_of(const BodyFields& message, const std::string& where) {
@@ -158,8 +158,10 @@ void serve_chat(ServedModel& model, const std::shared_ptr<HttpExchange>& exchang
   const std::optional<int64_t> older = fields.integer("max_tokens", 1, most);
   request.sampling.max_new_tokens = newer ? *newer : older.value_or(most);
   const int64_t top = fields.integer("top_logprobs", 0, 20).value_or(0);
-  if (fields.flag("logprobs").value_or(false)) request.logprobs = top;
-  else if (top > 0) fields.refuse("top_logprobs", "needs logprobs = true");
+  if (fields.flag("logprobs").value_or(false))
+    request.logprobs = top;
+  else if (top > 0)
+    fields.refuse("top_logprobs", "needs logprobs = true");
 
   const json* messages = fields.any("messages");
   if (messages == nullptr) fields.refuse("messages", "is missing");

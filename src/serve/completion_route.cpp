@@ -16,7 +16,7 @@ namespace {
 
 // What one prompt asks for: its engine requests are scores and answers, where there are any.
 struct Prompt {
-  std::string text;  // as echo says it
+  std::string text;                  // as echo says it
   int64_t score = -1, answers = -1;  // places in the job's requests
 };
 
@@ -40,8 +40,9 @@ class CompletionFormat final : public AnswerFormat {
         Completion nothing;
         nothing.finish_reason = "length";
         const Completion& completion =
-            prompt.answers < 0 ? nothing
-                               : results[static_cast<size_t>(prompt.answers)].completions[static_cast<size_t>(k)];
+            prompt.answers < 0
+                ? nothing
+                : results[static_cast<size_t>(prompt.answers)].completions[static_cast<size_t>(k)];
         std::vector<SampledToken> tokens;
         if (prompt.score >= 0) tokens = results[static_cast<size_t>(prompt.score)].prompt_scores;
         const size_t of_prompt = tokens.size();
@@ -95,7 +96,8 @@ class CompletionFormat final : public AnswerFormat {
   json usage(const std::vector<RequestResult>& results) const {
     std::vector<RequestResult> counted;
     for (const Prompt& prompt : prompts_)
-      counted.push_back(results[static_cast<size_t>(prompt.answers < 0 ? prompt.score : prompt.answers)]);
+      counted.push_back(
+          results[static_cast<size_t>(prompt.answers < 0 ? prompt.score : prompt.answers)]);
     return usage_of(counted);
   }
   json chunk(size_t request, int64_t answer, const std::string& text, json logprobs,
@@ -231,9 +233,9 @@ void serve_completions(ServedModel& model, const std::shared_ptr<HttpExchange>& 
     }
     kept.push_back(std::move(prompt));
   }
-  job.format = std::make_unique<CompletionFormat>(
-      model, fields.text("model").value_or(model.name), std::move(kept), read.request.n, echo,
-      logprobs >= 0, read.include_usage);
+  job.format = std::make_unique<CompletionFormat>(model, fields.text("model").value_or(model.name),
+                                                  std::move(kept), read.request.n, echo,
+                                                  logprobs >= 0, read.include_usage);
   answer(model, exchange, std::move(job));
 }
 

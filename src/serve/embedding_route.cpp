@@ -63,7 +63,8 @@ void serve_embeddings(ServedModel& model, const std::shared_ptr<HttpExchange>& e
     fields.refuse("pooling", cat("is \"", pooling, "\", expected mean or last"));
   const int64_t size = model.loaded.model->config.hidden_size;
   if (fields.integer("dimensions", 1, INT64_MAX).value_or(size) != size)
-    fields.refuse("dimensions", cat("can only be ", size, ": this model's vectors can't be shortened"));
+    fields.refuse("dimensions",
+                  cat("can only be ", size, ": this model's vectors can't be shortened"));
   const json* input = fields.any("input");
   if (input == nullptr) fields.refuse("input", "is missing");
   AnswerJob job;

@@ -22,13 +22,13 @@ namespace {
 using Buckets = prometheus::Histogram::BucketBoundaries;
 using Labels = std::map<std::string, std::string>;
 
-const Buckets kFirstToken = {.001, .005, .01, .02, .04, .06, .08, .1,  .25, .5,  .75,
-                             1,    2.5,  5,   7.5, 10,  20,  40,  80,  160, 640, 2560};
-const Buckets kBetweenTokens = {.01, .025, .05, .075, .1, .15, .2, .3, .4, .5,
-                                .75, 1,    2.5, 5,    7.5, 10, 20, 40, 80};
-const Buckets kLatency = {.3, .5, .8, 1,  1.5, 2,  2.5, 5,   10,  15,  20,
+const Buckets kFirstToken = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
+                             1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
+const Buckets kBetweenTokens = {.01, .025, .05, .075, .1,  .15, .2, .3, .4, .5,
+                                .75, 1,    2.5, 5,    7.5, 10,  20, 40, 80};
+const Buckets kLatency = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
                           30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
-const Buckets kTokens = {1,   2,    5,    10,   20,   50,    100,   200,
+const Buckets kTokens = {1,   2,    5,    10,   20,    50,    100,   200,
                          500, 1000, 2000, 5000, 10000, 20000, 50000, 100000};
 const Buckets kAnswers = {1, 2, 5, 10, 20};
 
@@ -63,7 +63,8 @@ void raise(const Counter& counter, double by) {
 }  // namespace
 
 struct Metrics::Implementation {
-  explicit Implementation(const std::string& name) : labels{{"model_name", name}, {"engine", "0"}} {}
+  explicit Implementation(const std::string& name)
+      : labels{{"model_name", name}, {"engine", "0"}} {}
 
   // `Build` is prometheus::BuildCounter and such.
   template <typename Metric, typename Build, typename... More>
@@ -93,7 +94,8 @@ struct Metrics::Implementation {
 
   Gauge running = gauge("num_requests_running", "Sequences that are being answered.");
   Gauge waiting = gauge("num_requests_waiting", "Sequences that wait.");
-  Gauge kv_usage = gauge("kv_cache_usage_perc", "Share of the key and value blocks in use, 0 to 1.");
+  Gauge kv_usage =
+      gauge("kv_cache_usage_perc", "Share of the key and value blocks in use, 0 to 1.");
   Gauge open_connections = gauge("open_connections", "Connections of clients.");
   Counter prompt_tokens = counter("prompt_tokens_total", "Prompt tokens computed.");
   Counter generated_tokens = counter("generation_tokens_total", "Tokens generated.");
@@ -117,8 +119,7 @@ struct Metrics::Implementation {
   // The name that it had in older vLLMs, which many dashboards still ask for.
   Histogram older_between_tokens = histogram("time_per_output_token_seconds",
                                              "Between two tokens of an answer.", kBetweenTokens);
-  Histogram whole =
-      histogram("e2e_request_latency_seconds", "From arrival to the end.", kLatency);
+  Histogram whole = histogram("e2e_request_latency_seconds", "From arrival to the end.", kLatency);
   Histogram queued = histogram("request_queue_time_seconds", "Waiting to be begun.", kLatency);
   Histogram inference =
       histogram("request_inference_time_seconds", "From its beginning to the end.", kLatency);

@@ -12,8 +12,10 @@ namespace llama2zh {
 namespace {
 
 void respond(const std::shared_ptr<HttpExchange>& exchange, const json& body) {
-  exchange->respond({200, "application/json",
-                     body.dump(-1, ' ', false, json::error_handler_t::replace) + "\n", {}});
+  exchange->respond({200,
+                     "application/json",
+                     body.dump(-1, ' ', false, json::error_handler_t::replace) + "\n",
+                     {}});
 }
 
 json model_entry(const ServedModel& model, const std::string& adapter) {
@@ -66,7 +68,8 @@ void serve_detokenize(ServedModel& model, const std::shared_ptr<HttpExchange>& e
   const BodyFields fields(body);
   const auto ids = fields.integers("tokens", 1 << 20);
   if (!ids) fields.refuse("tokens", "is missing");
-  respond(exchange, {{"prompt", model.loaded.tokenizer->decode(checked_ids(*ids, model, "tokens"))}});
+  respond(exchange,
+          {{"prompt", model.loaded.tokenizer->decode(checked_ids(*ids, model, "tokens"))}});
 }
 
 void serve_load_adapter(ServedModel& model, const std::shared_ptr<HttpExchange>& exchange) {
@@ -91,8 +94,8 @@ void serve_unload_adapter(ServedModel& model, const std::shared_ptr<HttpExchange
   const std::optional<std::string> name = fields.text("lora_name");
   if (!name) fields.refuse("lora_name", "is missing");
   if (!model.loaded.adapters->remove(*name))
-    throw ApiFailure({404, cat("there is no adapter `", *name, "`"), "lora_name",
-                      "model_not_found", 0});
+    throw ApiFailure(
+        {404, cat("there is no adapter `", *name, "`"), "lora_name", "model_not_found", 0});
   log_info(cat("adapter ", *name, " removed"));
   respond(exchange, {{"removed", *name}});
 }

@@ -115,8 +115,7 @@ void serve_original_generate(ServedModel& model, const std::shared_ptr<HttpExcha
     fields.refuse("parameters", "is no object");
   AnswerJob job;
   job.requests.push_back(request_of(parameters == nullptr ? json::object() : *parameters,
-                                    "parameters.", kGenerate, model,
-                                    exchange->request().body));
+                                    "parameters.", kGenerate, model, exchange->request().body));
   set_prompt(job.requests.front(), input, model, "input");
   job.format = std::make_unique<GenerateFormat>();
   answer(model, exchange, std::move(job));

@@ -35,8 +35,7 @@ bool leads_to(const ModelRoute& route, std::string_view path) {
 
 }  // namespace
 
-const ModelRoute* find_route(std::string_view method, std::string_view path,
-                             std::string& allowed) {
+const ModelRoute* find_route(std::string_view method, std::string_view path, std::string& allowed) {
   for (const ModelRoute& route : kRoutes) {
     if (!leads_to(route, path)) continue;
     if (route.method == method || (route.method == "GET" && method == "HEAD")) return &route;

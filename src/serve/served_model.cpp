@@ -28,8 +28,9 @@ std::string ServedModel::adapter_of(const std::optional<std::string>& asked) con
   for (const std::string& adapter : names)
     if (adapter == *asked) return adapter;
   names.insert(names.begin(), name);
-  throw ApiFailure({404, cat("the model `", *asked, "` does not exist; there are: ",
-                             join(names, ", ")), "model", "model_not_found", 0});
+  throw ApiFailure({404,
+                    cat("the model `", *asked, "` does not exist; there are: ", join(names, ", ")),
+                    "model", "model_not_found", 0});
 }
 
 const ChatTemplate& ServedModel::chat_template() const {

@@ -3,10 +3,9 @@
 // from there to the engine.
 #include "llama2zh/serve/server.h"
 
+#include <atomic>
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
-
-#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <mutex>
@@ -148,8 +147,10 @@ class ModelServer::Implementation {
       if (request.path == "/metrics") return respond_with_metrics(*exchange);
       if (route == nullptr) return respond_without_route(*exchange, allowed);
       if (route->loads_adapters && !options_.serve.allow_adapter_loading)
-        throw ApiFailure({403, "adapters can't be loaded over HTTP unless the server was started "
-                               "with --allow-adapter-loading", "", "", 0});
+        throw ApiFailure({403,
+                          "adapters can't be loaded over HTTP unless the server was started "
+                          "with --allow-adapter-loading",
+                          "", "", 0});
       ServedModel* model = ready_;
       if (model == nullptr) throw ApiFailure(loading_error());
       if (draining_) throw ApiFailure(draining_error());
@@ -179,7 +180,9 @@ class ModelServer::Implementation {
       if (!ready) {
         exchange.respond(error_response(draining_ ? draining_error() : loading_error()));
       } else {
-        exchange.respond(text_response(200, "application/json", request.path == "/is_ready" ? "true\n" : "{\"status\":\"ok\"}\n"));
+        exchange.respond(
+            text_response(200, "application/json",
+                          request.path == "/is_ready" ? "true\n" : "{\"status\":\"ok\"}\n"));
       }
       return true;
     }
@@ -190,8 +193,8 @@ class ModelServer::Implementation {
     }
     if (request.path == "/version") {
       check();
-      exchange.respond(text_response(
-          200, "application/json", json{{"version", LLAMA2ZH_VERSION}}.dump() + "\n"));
+      exchange.respond(text_response(200, "application/json",
+                                     json{{"version", LLAMA2ZH_VERSION}}.dump() + "\n"));
       return true;
     }
     return false;
@@ -211,10 +214,10 @@ class ModelServer::Implementation {
   void respond_with_metrics(HttpExchange& exchange) {
     ServedModel* model = ready_;
     const EngineStats stats = model == nullptr ? EngineStats() : model->engine.stats();
-    exchange.respond(text_response(
-        200, "text/plain; version=0.0.4; charset=utf-8",
-        metrics_.text(model == nullptr ? nullptr : &stats, http_.connections(),
-                      model == nullptr ? 0 : model->admission.refusals())));
+    exchange.respond(
+        text_response(200, "text/plain; version=0.0.4; charset=utf-8",
+                      metrics_.text(model == nullptr ? nullptr : &stats, http_.connections(),
+                                    model == nullptr ? 0 : model->admission.refusals())));
   }
 
   static void respond_without_route(HttpExchange& exchange, const std::string& allowed) {
@@ -246,8 +249,7 @@ bool ModelServer::has_keys() const { return implementation_->has_keys(); }
 bool ModelServer::is_https() const { return implementation_->is_https(); }
 void ModelServer::start() { implementation_->start(); }
 void ModelServer::set_model(LoadedModel model) { implementation_->set_model(std::move(model)); }
-void ModelServer::reload_adapters(
-    const std::vector<std::pair<std::string, std::string>>& folders) {
+void ModelServer::reload_adapters(const std::vector<std::pair<std::string, std::string>>& folders) {
   implementation_->reload_adapters(folders);
 }
 bool ModelServer::drain(double seconds, const std::function<bool()>& give_up) {

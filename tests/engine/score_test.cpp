@@ -35,7 +35,8 @@ TEST(Score, IsTheLogProbabilityOfEachToken) {
   for (size_t i = 0; i < answers.size(); ++i) {
     std::vector<TokenId> prompt = {1};  // alike at first: a score can't use what is cached
     while (prompt.size() < lengths[i])
-      prompt.push_back(static_cast<TokenId>(3 + prompt.size() * (prompt.size() > 20 ? i + 3 : 2) % 200));
+      prompt.push_back(
+          static_cast<TokenId>(3 + prompt.size() * (prompt.size() > 20 ? i + 3 : 2) % 200));
     prompts.push_back(prompt);
     Request request = greedy_request(prompt, i % 3 == 0 ? 20 : 1);
     if (i % 3 != 0) {

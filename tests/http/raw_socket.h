@@ -20,8 +20,8 @@ class RawSocket {
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
     ::inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
-    connected_ = ::connect(descriptor_, reinterpret_cast<const sockaddr*>(&address),
-                           sizeof(address)) == 0;
+    connected_ =
+        ::connect(descriptor_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
   }
   ~RawSocket() { close(); }
   RawSocket(const RawSocket&) = delete;

@@ -98,15 +98,20 @@ TEST_F(Server, AnswersAndTellsOfIt) {
   post.headers = {{"X-Request-Id", "a b"}};
   EXPECT_EQ(http_call(post).header("X-Request-Id").size(), 16u);
   EXPECT_THAT(answer.header("Date"), HasSubstr("GMT"));
-  ASSERT_TRUE(soon([&] { const std::lock_guard lock(mutex); return accesses.size() == 3; }));
+  ASSERT_TRUE(soon([&] {
+    const std::lock_guard lock(mutex);
+    return accesses.size() == 3;
+  }));
   EXPECT_EQ(accesses[0], "/a b 200 16");
 }
 
 TEST_F(Server, KeepsConnectionsAndAnswersWhatWasSentAhead) {
   begin();
   RawSocket client(server->port());
-  client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
-              "GET /stream HTTP/1.1\r\nHost: a\r\n\r\nGET /4 HTTP/1.1\r\nHost: a\r\n\r\n");
+  client.send(
+      "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: "
+      "3\r\n\r\nabc"
+      "GET /stream HTTP/1.1\r\nHost: a\r\n\r\nGET /4 HTTP/1.1\r\nHost: a\r\n\r\n");
   const std::string all = client.read_until("GET /4 ");
   EXPECT_LT(all.find("GET /1"), all.find("POST /2 abc"));
   EXPECT_LT(all.find("POST /2 abc"), all.find("three"));
@@ -153,8 +158,10 @@ TEST_P(OddRequest, IsRefused) {
   RawSocket client(server->port());
   client.send(GetParam().text);
   const std::string answer = client.read_all();
-  if (GetParam().status == 0) EXPECT_EQ(answer, "");
-  else EXPECT_THAT(answer, StartsWith(cat("HTTP/1.1 ", GetParam().status)));
+  if (GetParam().status == 0)
+    EXPECT_EQ(answer, "");
+  else
+    EXPECT_THAT(answer, StartsWith(cat("HTTP/1.1 ", GetParam().status)));
   EXPECT_TRUE(client.closed());
   EXPECT_LT(process_memory().resident, before + (64u << 20));
   EXPECT_EQ(http_call(call("/alive")).body, "GET /alive ");
@@ -176,10 +183,13 @@ INSTANTIATE_TEST_SUITE_P(
         Odd{"BrokenEscape", "GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400},
         Odd{"TenThousandHeaders", many_headers(10000), 431},
         Odd{"LargeHeader", head_of("X: " + std::string(1 << 20, 'a') + "\r\n"), 431},
-        Odd{"LargeBody", head_of("Content-Length: 104857600\r\n") + std::string(100 << 10, 'a'), 413},
-        Odd{"LargeChunks", head_of("Transfer-Encoding: chunked\r\n") + "F00000\r\n" +
-                               std::string(0xF00000, 'a'), 413},
-        Odd{"NegativeChunk", head_of("Transfer-Encoding: chunked\r\n") + "-2\r\nab\r\n0\r\n\r\n", 400},
+        Odd{"LargeBody", head_of("Content-Length: 104857600\r\n") + std::string(100 << 10, 'a'),
+            413},
+        Odd{"LargeChunks",
+            head_of("Transfer-Encoding: chunked\r\n") + "F00000\r\n" + std::string(0xF00000, 'a'),
+            413},
+        Odd{"NegativeChunk", head_of("Transfer-Encoding: chunked\r\n") + "-2\r\nab\r\n0\r\n\r\n",
+            400},
         Odd{"HugeChunk", head_of("Transfer-Encoding: chunked\r\n") + "fffffffffffffffff\r\n", 400},
         Odd{"NegativeLength", head_of("Content-Length: -1\r\n"), 400},
         Odd{"TwoLengths", head_of("Content-Length: 1\r\nContent-Length: 2\r\n") + "ab", 400},

@@ -25,7 +25,8 @@ class Tls : public ::testing::Test {
             "/CN=localhost -keyout '",
             (folder.path() / "key.pem").string(), "' -out '",
             (folder.path() / "certificate.pem").string(), "' 2>/dev/null");
-    if (std::system(command.c_str()) != 0) GTEST_SKIP() << "no openssl program to make a certificate";
+    if (std::system(command.c_str()) != 0)
+      GTEST_SKIP() << "no openssl program to make a certificate";
     config.port = 0;
     config.tls_certificate = folder.path() / "certificate.pem";
     config.tls_key = folder.path() / "key.pem";

@@ -74,8 +74,9 @@ TEST_F(ServedAdapters, ComeAndGoOverHttpWhereThatIsAllowed) {
   EXPECT_NE(text_of("law"), base);
   EXPECT_EQ(post("/v1/load_lora_adapter", {{"lora_name", "x"}, {"lora_path", "/nowhere"}}).status,
             400);
-  EXPECT_EQ(post("/v1/load_lora_adapter", {{"lora_name", "tiny"}, {"lora_path", made.string()}})
-                .status, 400);
+  EXPECT_EQ(
+      post("/v1/load_lora_adapter", {{"lora_name", "tiny"}, {"lora_path", made.string()}}).status,
+      400);
   answer("/v1/unload_lora_adapter", {{"lora_name", "law"}});
   json body = chat_body("hello");
   body["model"] = "law";

@@ -51,14 +51,25 @@ TEST_F(Faults, KeysAreWantedEverywhereButAtTheDoor) {
   options.serve.api_key_file = folder.path() / "keys";
   begin();
   const std::vector<std::pair<std::string, std::string>> closed = {
-      {"GET", "/v1/models"}, {"GET", "/v1/models/tiny"}, {"POST", "/v1/chat/completions"},
-      {"POST", "/v1/completions"}, {"POST", "/v1/embeddings"}, {"POST", "/tokenize"},
-      {"POST", "/detokenize"}, {"POST", "/generate"}, {"POST", "/chatmed_generate"},
-      {"POST", "/llama_generate"}, {"POST", "/llm_generate"}, {"POST", "/v1/load_lora_adapter"},
-      {"POST", "/v1/unload_lora_adapter"}, {"GET", "/metrics"}, {"GET", "/anything"},
+      {"GET", "/v1/models"},
+      {"GET", "/v1/models/tiny"},
+      {"POST", "/v1/chat/completions"},
+      {"POST", "/v1/completions"},
+      {"POST", "/v1/embeddings"},
+      {"POST", "/tokenize"},
+      {"POST", "/detokenize"},
+      {"POST", "/generate"},
+      {"POST", "/chatmed_generate"},
+      {"POST", "/llama_generate"},
+      {"POST", "/llm_generate"},
+      {"POST", "/v1/load_lora_adapter"},
+      {"POST", "/v1/unload_lora_adapter"},
+      {"GET", "/metrics"},
+      {"GET", "/anything"},
       {"DELETE", "/v1/models"}};
   for (const auto& [method, path] : closed) {
-    for (const char* given : {"", "Bearer wrong", "Bearer alph", "alpha", "Basic alpha", "Bearer "}) {
+    for (const char* given :
+         {"", "Bearer wrong", "Bearer alph", "alpha", "Basic alpha", "Bearer "}) {
       HttpCall request = call(method, path, method == "POST" ? "{}" : "");
       if (*given != 0) request.headers = {{"Authorization", given}};
       const HttpAnswer got = http_call(request);
@@ -85,19 +96,20 @@ TEST_F(Faults, OddNumbersAreNamed) {
     for (const char* value : {"-2", "1e9", "1e300", "9223372036854775808", "1.5", "\"1\"", "[]",
                               "true", "-9223372036854775809"}) {
       const std::string name = field;
-      const bool seed_takes_it = (name == "seed" && std::string(value) == "1e9") ||
-                                 ((name == "seed" || name == "priority") && std::string(value) == "-2");
+      const bool seed_takes_it =
+          (name == "seed" && std::string(value) == "1e9") ||
+          ((name == "seed" || name == "priority") && std::string(value) == "-2");
       if (seed_takes_it) continue;
-      const std::string body =
-          cat(R"({"messages": [{"role": "user", "content": "hello"}], ")", field, "\": ", value, "}");
+      const std::string body = cat(R"({"messages": [{"role": "user", "content": "hello"}], ")",
+                                   field, "\": ", value, "}");
       EXPECT_EQ(error("/v1/chat/completions", body, 400)["param"], field) << value;
     }
   }
-  for (const char* field : {"temperature", "top_p", "min_p", "presence_penalty",
-                            "repetition_penalty", "typical_p"})
+  for (const char* field :
+       {"temperature", "top_p", "min_p", "presence_penalty", "repetition_penalty", "typical_p"})
     for (const char* value : {"-3", "1e9", "\"1\"", "null1"}) {
-      const std::string body =
-          cat(R"({"messages": [{"role": "user", "content": "hello"}], ")", field, "\": ", value, "}");
+      const std::string body = cat(R"({"messages": [{"role": "user", "content": "hello"}], ")",
+                                   field, "\": ", value, "}");
       error("/v1/chat/completions", body, 400);
     }
   error("/v1/chat/completions", R"({"messages": [], "temperature": NaN})", 400);

@@ -23,7 +23,8 @@ int status_of(const std::function<void()>& work) {
 }
 
 TEST(BodyFields, ReadsValuesOrNone) {
-  const json body = {{"a", 3}, {"b", 8.0}, {"c", nullptr}, {"d", "x"}, {"e", {"x", "y"}}, {"f", true}};
+  const json body = {{"a", 3},   {"b", 8.0},        {"c", nullptr},
+                     {"d", "x"}, {"e", {"x", "y"}}, {"f", true}};
   const BodyFields fields(body);
   EXPECT_EQ(fields.integer("a", 0, 5), 3);
   EXPECT_EQ(fields.integer("b", 0, 9), 8);
@@ -55,7 +56,9 @@ TEST(Deadlines, CallInTheirOrderUnlessDropped) {
   std::atomic<int> order = 0, first = 0, second = 0, never = 0;
   Deadlines deadlines;
   const auto now = Deadlines::Clock::now();
-  const auto after = [&](int milliseconds) { return now + std::chrono::milliseconds(milliseconds); };
+  const auto after = [&](int milliseconds) {
+    return now + std::chrono::milliseconds(milliseconds);
+  };
   const auto b = deadlines.call_at(after(40), [&] { second = ++order; });
   const auto a = deadlines.call_at(after(20), [&] { first = ++order; });
   deadlines.call_at(after(10), [&] { ++never; });

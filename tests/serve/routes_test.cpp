@@ -134,7 +134,10 @@ TEST_F(Routes, CompletionsTakeTextsAndIds) {
 // What evaluation harnesses ask for.
 TEST_F(Routes, CompletionsScorePrompts) {
   begin();
-  json body = {{"prompt", "hello you Q"}, {"echo", true}, {"logprobs", 1}, {"max_tokens", 0},
+  json body = {{"prompt", "hello you Q"},
+               {"echo", true},
+               {"logprobs", 1},
+               {"max_tokens", 0},
                {"temperature", 0}};
   const json score = answer("/v1/completions", body)["choices"][0];
   const json& logprobs = score["logprobs"];
@@ -174,7 +177,8 @@ TEST_F(Routes, FieldsReachTheEngine) {
   const json stopped = text({{"logit_bias", {{"261", 100}}}, {"stop", "Q"}});
   EXPECT_EQ(stopped["message"]["content"], "");
   EXPECT_EQ(stopped["finish_reason"], "stop");
-  const std::string schema = R"({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]})";
+  const std::string schema =
+      R"({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]})";
   const json as_json = text({{"response_format",
                               {{"type", "json_schema"},
                                {"json_schema", {{"name", "x"}, {"schema", json::parse(schema)}}}}},
@@ -236,8 +240,9 @@ TEST_F(Routes, TheOriginalsWithItsDefaults) {
     EXPECT_EQ(got["num_output_tokens_cf"], whole["usage"]["completion_tokens"]);
     EXPECT_TRUE(got["error"].is_null());
   }
-  EXPECT_EQ(answer("/generate", {{"input", "a"}, {"parameters", {{"max_tokens", 3}}}})
-                ["num_output_tokens_cf"], 3);
+  EXPECT_EQ(answer("/generate",
+                   {{"input", "a"}, {"parameters", {{"max_tokens", 3}}}})["num_output_tokens_cf"],
+            3);
   EXPECT_EQ(post("/generate", {{"input", "a"}, {"parameters", {{"top_p", 7}}}}).status, 400);
   EXPECT_EQ(get("/is_ready").body, "true\n");
 }

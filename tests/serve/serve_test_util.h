@@ -43,8 +43,8 @@ class ServerFixture : public ::testing::Test {
     LoadedModel out;
     out.tokenizer =
         std::make_unique<Tokenizer>(tiny_tokenizer(folder.path(), {"ab", "Q", "hello", "▁you"}));
-    out.model = random_model(small_config(out.tokenizer->vocab_size(), context), 11, at::kFloat,
-                             at::kCPU);
+    out.model =
+        random_model(small_config(out.tokenizer->vocab_size(), context), 11, at::kFloat, at::kCPU);
     out.chat_template = &ChatTemplate::get("chatml");
     out.adapters = std::make_unique<AdapterRegistry>(*out.model, *out.tokenizer, folder.path());
     return out;
