@@ -5,31 +5,11 @@
 set -euo pipefail
 program=$1 source=$2
 command -v nginx >/dev/null || { echo "skipped: there is no nginx"; exit 77; }
-folder=$(mktemp -d)
-pids=()
-trap 'kill "${pids[@]}" 2>/dev/null || true; wait; rm -rf "$folder"' EXIT
-cd "$folder"
-
-python3 - "$source/assets/sft_zh.jsonl" > zh.txt <<'PYTHON'
-import json, sys
-for line in open(sys.argv[1], encoding="utf-8"):
-    for turn in json.loads(line)["conversations"]:
-        print(turn["value"].replace("\n", " "))
-PYTHON
-"$program" train-tokenizer --input zh.txt --vocab-size 1500 --output zh.model 2>/dev/null
-"$program" init-model --tokenizer zh.model --hidden-size 48 --intermediate-size 96 --num-hidden-layers 2 --num-attention-heads 4 \
-  --num-key-value-heads 2 --max-position-embeddings 2048 --output model 2>/dev/null
-
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+. "$source/tests/serve/small_server.sh"
+make_model
 front=$(free_port) first=$(free_port) second=$(free_port)
-start() {
-  "$program" serve --model model --template chatml --served-model-name "replica$1" --port "$1" 2> "log$1" &
-  pids+=($!)
-  for _ in $(seq 300); do grep -q 'ready after' "log$1" && return 0; sleep 0.1; done
-  cat "log$1"; return 1
-}
-start "$first"
-start "$second"
+start_server "$first" --served-model-name "replica$first"
+start_server "$second" --served-model-name "replica$second"
 sed -e "s/127.0.0.1:8001/127.0.0.1:$first/; s/127.0.0.1:8002/127.0.0.1:$second/; s/listen 8000/listen 127.0.0.1:$front/" \
   "$source/assets/deploy/nginx.conf" > llama2zh.conf
 cat > nginx.conf <<EOF
