@@ -10,6 +10,7 @@ base:
 config: base
 plot: base
 tokenizer: base config
+http: base config
 formats: base
 kernels: base
 distributed: base config
@@ -19,11 +20,11 @@ model: base config tokenizer formats kernels nn
 train: base config tokenizer formats kernels nn data model distributed
 engine: base config tokenizer formats kernels nn model
 eval: base config tokenizer formats kernels nn data model engine
-serve: base config tokenizer formats kernels nn model engine
-commands: base config tokenizer formats kernels distributed nn data model train engine eval serve plot
+serve: base config http tokenizer formats kernels nn model engine
+commands: base config http tokenizer formats kernels distributed nn data model train engine eval serve plot
 app: base commands
 "
-torch_free=" base config plot tokenizer "
+torch_free=" base config plot tokenizer http "
 
 folders=()
 for folder in src include/llama2zh; do

@@ -20,6 +20,10 @@ void handle_stop_signal(int signal) {
   if (!pending_stop.compare_exchange_strong(none, signal)) ::_exit(128 + signal);
 }
 
+std::atomic<bool> pending_reload{false};
+
+void handle_reload_signal(int) { pending_reload = true; }
+
 }  // namespace
 
 void install_stop_signals() {
@@ -35,6 +39,16 @@ void install_stop_signals() {
     fail_io("signals", "the handlers can't be installed", errno);
   }
 }
+
+void install_reload_signal() {
+  struct sigaction action {};
+  action.sa_handler = handle_reload_signal;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  if (::sigaction(SIGHUP, &action, nullptr) != 0)
+    fail_io("signals", "the handler of SIGHUP can't be installed", errno);
+}
+bool take_reload() { return pending_reload.exchange(false); }
 
 bool stop_requested() { return pending_stop.load(std::memory_order_relaxed) != 0; }
 int stop_signal() { return pending_stop.load(); }

@@ -58,6 +58,11 @@ double rounded(double value) {
   return std::strtod(text, nullptr);
 }
 
+int64_t varied(Random& random, int64_t length, double spread) {
+  const double factor = 1 + spread * (2 * random.uniform() - 1);
+  return std::max<int64_t>(1, std::llround(static_cast<double>(length) * factor));
+}
+
 double percentile(std::vector<double> values, double share) {
   if (values.empty()) return 0;
   std::sort(values.begin(), values.end());

@@ -24,6 +24,9 @@ EngineRun run_requests(Engine& engine, const std::vector<Request>& requests);
 // Model, type, device, threads: what every bench of inference reports first.
 ordered_json bench_setting(const std::string& what, const std::string& path,
                            const LoadedModel& loaded);
+// `length` more or less by up to `spread` of it, at least 1.
+int64_t varied(Random& random, int64_t length, double spread);
+
 // Four digits.
 double rounded(double value);
 // The value below which `share` of them are, e.g. 0.95.

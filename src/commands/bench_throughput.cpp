@@ -1,7 +1,5 @@
 // llama2zh bench throughput: many requests of random tokens at once, as a batch of prompts comes to
 // the engine.
-#include <algorithm>
-#include <cmath>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -35,11 +33,6 @@ struct ThroughputOptions {
         option("json", &T::json_output, "One JSON object."));
   }
 };
-
-int64_t varied(Random& random, int64_t length, double spread) {
-  const double factor = 1 + spread * (2 * random.uniform() - 1);
-  return std::max<int64_t>(1, std::llround(static_cast<double>(length) * factor));
-}
 
 ordered_json measure_throughput(const LoadedModel& loaded, const ThroughputOptions& options,
                                 const EngineConfig& config, ordered_json report) {

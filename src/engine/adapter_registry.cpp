@@ -41,22 +41,35 @@ void AdapterRegistry::check(const std::filesystem::path& folder) const {
   }
 }
 
-void AdapterRegistry::add(const std::string& name, const std::filesystem::path& folder) {
+std::shared_ptr<NamedAdapter> AdapterRegistry::read(const std::string& name,
+                                                    const std::filesystem::path& folder) const {
   if (name.empty()) fail_usage("adapter", "a name is missing", "write NAME=DIR");
-  const auto taken = [&] { fail_usage("adapter", cat("there are two of the name ", name)); };
-  {
-    const std::lock_guard lock(mutex_);
-    if (adapters_.contains(name)) taken();
-  }
   check(folder);
   auto adapter = std::make_shared<NamedAdapter>();
   adapter->name = name;
   adapter->folder = folder;
   adapter->weights = make_row_adapter(*model_, read_peft_adapter(folder));
+  return adapter;
+}
+
+void AdapterRegistry::add(const std::string& name, const std::filesystem::path& folder) {
+  const auto taken = [&] { fail_usage("adapter", cat("there are two of the name ", name)); };
+  {
+    const std::lock_guard lock(mutex_);
+    if (adapters_.contains(name)) taken();
+  }
+  std::shared_ptr<NamedAdapter> adapter = read(name, folder);
   const std::lock_guard lock(mutex_);
   // A name may come back with other weights, so it is the number that keys depend on.
   adapter->root = cat("adapter ", ++last_number_);
   if (!adapters_.emplace(name, std::move(adapter)).second) taken();
+}
+
+void AdapterRegistry::put(const std::string& name, const std::filesystem::path& folder) {
+  std::shared_ptr<NamedAdapter> adapter = read(name, folder);
+  const std::lock_guard lock(mutex_);
+  adapter->root = cat("adapter ", ++last_number_);
+  adapters_[name] = std::move(adapter);
 }
 
 bool AdapterRegistry::remove(const std::string& name) {

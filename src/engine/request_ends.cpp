@@ -41,7 +41,7 @@ void RequestRunner::report_best(RequestState& request) {
 void RequestRunner::finish_request(RequestState& request) {
   if (!request.result.error) {
     for (auto& sequence : request.sequences) {
-      if (request.wants_embedding()) break;
+      if (request.only_reads()) break;
       request.result.completions.push_back(std::move(sequence->completion));
     }
     if (request.beams && !request.result.cancelled)

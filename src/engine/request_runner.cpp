@@ -133,7 +133,7 @@ at::Tensor RequestRunner::forward(const std::vector<Planned>& plan) {
     ids.insert(ids.end(), draft, draft + planned.drafts);
     batch.add(sequence.table, planned.rows);
     adapters.add(sequence.request->adapter, planned.rows);
-    if (is_complete(planned) && !sequence.request->wants_embedding()) {
+    if (is_complete(planned) && !sequence.request->only_reads()) {
       for (int64_t i = planned.drafts; i >= 0; --i) rows.push_back(batch.tokens() - 1 - i);
       complete.add(sequence.request->adapter, 1 + planned.drafts);
     }
@@ -145,7 +145,7 @@ at::Tensor RequestRunner::forward(const std::vector<Planned>& plan) {
     const RowAdapters active(adapters.groups(model_->device()));
     hidden = model_->forward(at::tensor(ids).to(model_->device()), batch);
   }
-  pool_embeddings(plan, hidden);
+  read_hidden(plan, hidden);
   if (rows.empty()) return {};
   if (static_cast<int64_t>(rows.size()) < batch.tokens())
     hidden = hidden.index_select(0, at::tensor(rows).to(model_->device()));
@@ -153,11 +153,13 @@ at::Tensor RequestRunner::forward(const std::vector<Planned>& plan) {
   return model_->logits(hidden).to(at::kCPU).contiguous();
 }
 
-void RequestRunner::pool_embeddings(const std::vector<Planned>& plan, const at::Tensor& hidden) {
+void RequestRunner::read_hidden(const std::vector<Planned>& plan, const at::Tensor& hidden) {
   int64_t first = 0;
   for (const Planned& planned : plan) {
     Sequence& sequence = *planned.sequence;
-    if (sequence.request->wants_embedding())
+    if (sequence.request->wants_score())
+      score_hidden(sequence, hidden.narrow(0, first, planned.rows), *model_);
+    else if (sequence.request->only_reads())
       pool_hidden(sequence, hidden.narrow(0, first, planned.rows), sequence.table.length == 0);
     first += planned.rows;
   }
@@ -173,7 +175,7 @@ void RequestRunner::compute(const std::vector<Planned>& plan) {
     if (sequence.completion.ids.empty()) counts_.prompt_tokens += planned.rows;
     scheduler_.computed(planned);
     if (!wanted) continue;
-    if (sequence.request->wants_embedding()) {
+    if (sequence.request->only_reads()) {
       outcomes.push_back({&sequence});
       continue;
     }
@@ -224,7 +226,8 @@ void RequestRunner::step_beams(RequestState& request) {
 void RequestRunner::choose(Outcome& outcome, const at::Tensor& logits) {
   Sequence& sequence = *outcome.sequence;
   try {
-    if (sequence.request->wants_embedding()) return finish_embedding(sequence);
+    if (sequence.request->wants_score()) return;
+    if (sequence.request->only_reads()) return finish_embedding(sequence);
     for (int64_t i = 0; i <= outcome.drafts; ++i) {
       at::Tensor row = logits.select(0, outcome.row + i);
       if (sequence.request->best_of > 1) row = row.clone();  // others may have the same
@@ -279,7 +282,7 @@ void RequestRunner::deliver(Outcome& outcome) {
   Sequence& sequence = *outcome.sequence;
   RequestState& request = *sequence.request;
   if (outcome.error) return end_request(request, outcome.error);
-  if (request.wants_embedding()) {
+  if (request.only_reads()) {
     finish_sequence(sequence);
     return finish_request(request);
   }

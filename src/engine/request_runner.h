@@ -41,7 +41,7 @@ class RequestRunner {
   at::Tensor forward(const std::vector<Planned>& plan);
   void begin_others(RequestState& request, std::vector<Outcome>& outcomes);
   void look_up_drafts();
-  void pool_embeddings(const std::vector<Planned>& plan, const at::Tensor& hidden);
+  void read_hidden(const std::vector<Planned>& plan, const at::Tensor& hidden);
   void step_beams(RequestState& request);
   void count_drafts(const Outcome& outcome);
   static void choose(Outcome& outcome, const at::Tensor& logits);

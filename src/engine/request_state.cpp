@@ -111,7 +111,7 @@ Sequence::Sequence(RequestState& owner, int64_t which, const Tokenizer& tokenize
 RequestState::RequestState(Request asked, OnEvent listener, const Llama& model,
                            const Tokenizer& words, int64_t capacity, int64_t max_running)
     : request(std::move(asked)), on_event(std::move(listener)), tokenizer(&words) {
-  check_prompt(request.prompt, model.config, capacity, wants_embedding() ? 0 : 1);
+  check_prompt(request.prompt, model.config, capacity, only_reads() ? 0 : 1);
   check_counts(request, max_running);
   rules = token_rules(request.sampling, all_stops(request), model.config, words);
   best_of = std::max(request.best_of, request.n);
@@ -135,8 +135,8 @@ int64_t RequestState::useful_drafts(const Sequence& sequence) const {
 }
 
 void RequestState::set_constraint(std::shared_ptr<TokenConstraint> made) {
-  if (beams || wants_embedding())
-    fail_usage("json_schema", "it does not go with num_beams, nor with embeddings");
+  if (beams || only_reads())
+    fail_usage("json_schema", "it does not go with num_beams, nor where no answer is made");
   constraint = std::move(made);
   ends.assign(rules.ends.begin(), rules.ends.end());
   for (auto& sequence : sequences) sequence->place = constraint->start();

@@ -78,7 +78,8 @@ struct RequestState {
   int64_t useful_drafts(const Sequence& sequence) const;
   int64_t unborn() const { return best_of - static_cast<int64_t>(sequences.size()); }
   void set_constraint(std::shared_ptr<TokenConstraint> made);
-  bool wants_embedding() const { return request.kind != RequestKind::kAnswer; }
+  bool only_reads() const { return request.kind != RequestKind::kAnswer; }  // makes no answer
+  bool wants_score() const { return request.kind == RequestKind::kScore; }
   bool wants_logprobs() const { return request.logprobs >= 0 || best_of > request.n; }
   bool all_finished() const;
   double seconds() const;  // since it was submitted
@@ -104,6 +105,9 @@ SampledToken said_token(const Sequence& sequence, TokenId id);
 void pool_hidden(Sequence& sequence, const at::Tensor& hidden, bool begins);
 // All are there: sets the result's embedding. kData if it is not finite.
 void finish_embedding(Sequence& sequence);
+
+// For a score: takes the hidden states [rows, H] of the next tokens. kData if logits are not finite.
+void score_hidden(Sequence& sequence, const at::Tensor& hidden, const Llama& model);
 
 // Forbids in logits [V] what the request's constraint does not let follow `place`. kData if nothing
 // is left.

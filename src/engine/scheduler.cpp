@@ -167,8 +167,9 @@ bool Scheduler::fits(Sequence& sequence) {
 
 // The last token is computed in any case: its logits are wanted.
 void Scheduler::take_cached(Sequence& sequence) {
-  // A mean needs all hidden states, and blocks hold none.
-  if (!config_.prefix_cache || sequence.request->request.kind == RequestKind::kMeanEmbedding)
+  // A mean and a score need all hidden states, and blocks hold none.
+  const RequestKind kind = sequence.request->request.kind;
+  if (!config_.prefix_cache || kind == RequestKind::kMeanEmbedding || kind == RequestKind::kScore)
     return;
   const size_t most = (sequence.tokens.size() - 1) / kBlockTokens;
   for (size_t i = 0; i < most; ++i) {

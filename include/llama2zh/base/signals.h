@@ -14,6 +14,10 @@ int stop_signal();              // SIGINT, SIGTERM or 0
 void clear_stop();              // for a terminal chat, where Ctrl-C stops one answer
 void request_stop(int signal);  // as if the signal had come; for tests
 
+// SIGHUP asks a server to read its files again. take_reload() is true once for each time it came.
+void install_reload_signal();
+bool take_reload();
+
 // Thrown where work is given up because a stop was asked for: not an error. Unwinding removes what
 // is half written; the program says so in one line and ends with 128 + signal.
 class Stopped : public std::exception {

@@ -35,6 +35,8 @@ class AdapterRegistry {
   // adapter, or does not belong to this base: vocabulary, tokenizer, shapes, base, rotary scaling.
   // After an error everything is as before.
   void add(const std::string& name, const std::filesystem::path& folder);
+  // The same for a name that may be taken: requests that have begun go on with what they had.
+  void put(const std::string& name, const std::filesystem::path& folder);
   bool remove(const std::string& name);  // false if there is none
   // kData if there is none of that name; null for "", the base model.
   std::shared_ptr<const NamedAdapter> find(const std::string& name) const;
@@ -42,6 +44,8 @@ class AdapterRegistry {
 
  private:
   void check(const std::filesystem::path& folder) const;
+  std::shared_ptr<NamedAdapter> read(const std::string& name,
+                                     const std::filesystem::path& folder) const;
 
   Llama* model_;
   const Tokenizer* tokenizer_;

@@ -16,6 +16,7 @@ enum class RequestKind {
   kAnswer,
   kMeanEmbedding,  // the mean of its hidden states behind the final norm
   kLastEmbedding,  // that of its last token
+  kScore,          // how likely each of its tokens is behind those before it
 };
 
 // One prompt and how to answer it.
@@ -38,7 +39,7 @@ struct Request {
   int64_t priority = 0;  // higher ones go first, and may interrupt lower ones
   // Tokens guessed at once, where the engine does at all; -1: as it is set.
   int64_t speculative_tokens = -1;
-  int64_t logprobs = -1;  // likeliest tokens to report beside each chosen one; -1: no logprobs
+  int64_t logprobs = -1;  // likeliest tokens to report beside each one; -1: no logprobs
 };
 
 struct SampledToken {
@@ -63,6 +64,8 @@ struct RequestResult {
   std::vector<Completion> completions;  // n of them; none where it failed
   std::exception_ptr error;             // an Error of this request; the engine has gone on
   std::vector<float> embedding;  // [H], where that was asked for; there are no completions then
+  // kScore: one for each token of the prompt; the first's logprob is 0, for nothing is before it.
+  std::vector<SampledToken> prompt_scores;
   bool cancelled = false;
   int64_t prompt_tokens = 0;
   int64_t cached_tokens = 0;                        // of the prompt, found in the prefix cache

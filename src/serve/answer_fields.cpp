@@ -1,0 +1,176 @@
+// Sampling fields of a request (formats.md 5.2 and 5.8).
+#include "serve/answer_fields.h"
+
+#include <algorithm>
+#include <random>
+
+#include "llama2zh/base/text.h"
+#include "llama2zh/base/utf8.h"
+#include "serve/api_error.h"
+
+namespace llama2zh {
+namespace {
+
+constexpr int64_t kMostNewTokens = 1048576;
+constexpr int64_t kMostIds = 4096;
+
+void refuse_what_is_not_here(const BodyFields& body) {
+  for (const char* name : {"include_stop_str_in_output", "return_token_ids",
+                           "continue_final_message", "return_tokens_as_token_ids"})
+    if (body.flag(name).value_or(false)) body.refuse(name, "is not supported by this server");
+  for (const char* name :
+       {"skip_special_tokens", "spaces_between_special_tokens", "add_generation_prompt"})
+    if (!body.flag(name).value_or(true)) body.refuse(name, "can only be true on this server");
+  for (const char* name : {"tools", "functions"}) {
+    const json* value = body.any(name);
+    if (value != nullptr && !value->empty()) body.refuse(name, "are not supported by this server");
+  }
+  for (const char* name : {"allowed_token_ids", "chat_template", "documents", "prompt_logprobs",
+                           "suffix", "guided_regex", "guided_choice", "guided_grammar", "audio"})
+    if (body.any(name) != nullptr) body.refuse(name, "is not supported by this server");
+}
+
+void read_penalties(const BodyFields& body, SamplingConfig& out) {
+  out.presence_penalty = body.number("presence_penalty", -2, 2).value_or(out.presence_penalty);
+  out.frequency_penalty = body.number("frequency_penalty", -2, 2).value_or(out.frequency_penalty);
+  out.repetition_penalty =
+      body.number("repetition_penalty", 0.01, 100).value_or(out.repetition_penalty);
+  out.min_tokens = body.integer("min_tokens", 0, kMostNewTokens).value_or(0);
+  out.ignore_eos = body.flag("ignore_eos").value_or(false);
+  out.bad_words = body.texts("bad_words", 256).value_or(std::vector<std::string>());
+  const json* bias = body.any("logit_bias");
+  if (bias == nullptr) return;
+  if (!bias->is_object()) body.refuse("logit_bias", "is no object {token id: bias}");
+  if (static_cast<int64_t>(bias->size()) > kMostIds)
+    body.refuse("logit_bias", cat("has more than ", kMostIds, " entries"));
+  for (const auto& [id, value] : bias->items()) {
+    const double number = value.is_number() ? value.get<double>() : 1e9;
+    if (number < -100 || number > 100)
+      body.refuse("logit_bias", cat("of ", shown(id), " is ", shown(value),
+                                    ", expected a number from -100 to 100"));
+    out.logit_bias.push_back(cat(id, "=", number));
+  }
+}
+
+void read_stops(const BodyFields& body, const ServedModel& model, SamplingConfig& out) {
+  out.stop = body.texts("stop", model.config.max_stop_texts).value_or(std::vector<std::string>());
+  for (const std::string& stop : out.stop)
+    if (stop.empty()) body.refuse("stop", "has an empty text, at which every answer would end");
+  out.stop_ids = body.integers("stop_token_ids", kMostIds).value_or(std::vector<int64_t>());
+}
+
+// The schema that the answer is to be valid under; "" for any text.
+std::string read_response_format(const BodyFields& body, std::string_view text) {
+  const std::string place = body.path() == "parameters." ? "/parameters" : "";
+  if (body.any("guided_json") != nullptr) return ordered_text(text, place + "/guided_json");
+  if (const json* outputs = body.any("structured_outputs"); outputs != nullptr) {
+    if (!outputs->is_object() || outputs->size() != 1 || !outputs->contains("json"))
+      body.refuse("structured_outputs", "can only be {\"json\": SCHEMA} on this server");
+    return ordered_text(text, place + "/structured_outputs/json");
+  }
+  const json* format = body.any("response_format");
+  if (format == nullptr) return "";
+  const BodyFields fields(*format, "response_format.");
+  if (!format->is_object()) body.refuse("response_format", "is no object");
+  const std::string type = fields.text("type").value_or("");
+  if (type == "text") return "";
+  if (type == "json_object") return R"({"type": "object"})";
+  if (type != "json_schema")
+    fields.refuse("type", cat("is \"", type, "\", expected text, json_object or json_schema"));
+  const json* named = fields.any("json_schema");
+  if (named == nullptr || !named->is_object() || !named->contains("schema"))
+    fields.refuse("json_schema", "is not {\"name\": ..., \"schema\": {...}}");
+  return ordered_text(text, place + "/response_format/json_schema/schema");
+}
+
+}  // namespace
+
+int64_t most_new_tokens(const ServedModel& model) {
+  return model.config.max_new_tokens_limit > 0 ? model.config.max_new_tokens_limit : kMostNewTokens;
+}
+
+int64_t most_answers(const ServedModel& model) {
+  return std::min(model.config.max_n, model.max_running);
+}
+
+int64_t random_seed() {
+  thread_local std::random_device device;
+  return static_cast<int64_t>((uint64_t{device()} << 31) ^ device()) & INT64_MAX;
+}
+
+AnswerFields read_answer_fields(const BodyFields& body, const ServedModel& model,
+                                std::string_view text) {
+  refuse_what_is_not_here(body);
+  AnswerFields out;
+  Request& request = out.request;
+  SamplingConfig& sampling = request.sampling;
+  request.adapter = model.adapter_of(body.text("model"));
+  sampling.temperature = body.number("temperature", 0, 2).value_or(1.0);
+  sampling.top_p = body.number("top_p", 0, 1).value_or(1.0);
+  sampling.min_p = body.number("min_p", 0, 1).value_or(0.0);
+  sampling.typical_p = body.number("typical_p", 0, 1).value_or(1.0);
+  sampling.top_k = std::max<int64_t>(0, body.integer("top_k", -1, 1000000).value_or(0));
+  sampling.seed = body.integer("seed", INT64_MIN, INT64_MAX).value_or(random_seed()) & INT64_MAX;
+  read_penalties(body, sampling);
+  read_stops(body, model, sampling);
+  const int64_t most = most_answers(model);
+  request.n = body.integer("n", 1, most).value_or(1);
+  request.best_of = body.integer("best_of", 0, most).value_or(0);
+  if (request.best_of > 0 && request.best_of < request.n)
+    body.refuse("best_of", cat("is ", request.best_of, ", less than n = ", request.n));
+  if (body.flag("use_beam_search").value_or(false)) {
+    sampling.num_beams = std::max(request.n, request.best_of);
+    sampling.temperature = 0;
+    request.best_of = 0;
+    sampling.length_penalty = body.number("length_penalty", -100, 100).value_or(1.0);
+    const json* early = body.any("early_stopping");
+    if (early != nullptr)
+      sampling.early_stopping = early->is_boolean() ? (early->get<bool>() ? "true" : "false")
+                                                    : body.text("early_stopping").value_or("false");
+  }
+  request.priority = body.integer("priority", -1000000, 1000000).value_or(0);
+  request.json_schema = read_response_format(body, text);
+  out.stream = body.flag("stream").value_or(false);
+  if (const json* options = body.any("stream_options"); options != nullptr) {
+    if (!out.stream) body.refuse("stream_options", "is only for stream = true");
+    if (!options->is_object()) body.refuse("stream_options", "is no object");
+    out.include_usage =
+        BodyFields(*options, "stream_options.").flag("include_usage").value_or(false);
+  }
+  if (out.stream && request.best_of > request.n)
+    body.refuse("best_of", "does not go with stream: which answers are best shows at the end");
+  return out;
+}
+
+void check_prompt_length(const std::vector<TokenId>& prompt, int64_t answer,
+                         const ServedModel& model, const char* param) {
+  if (prompt.empty()) refuse_field(param, cat(param, " is empty"));
+  const auto length = static_cast<int64_t>(prompt.size());
+  if (length + answer <= model.context()) return;
+  throw ApiFailure({400,
+                    cat("this model's maximum context length is ", model.context(),
+                        " tokens, but the prompt has ", length, "; shorten it"),
+                    param, "context_length_exceeded", 0});
+}
+
+std::vector<TokenId> checked_ids(const std::vector<int64_t>& ids, const ServedModel& model,
+                                 const char* param) {
+  std::vector<TokenId> out;
+  const int64_t size = model.loaded.model->config.vocab_size;
+  for (const int64_t id : ids) {
+    if (id < 0 || id >= size)
+      refuse_field(param, cat(param, " has the token id ", id, ", the vocabulary 0 to ", size - 1));
+    out.push_back(static_cast<TokenId>(id));
+  }
+  return out;
+}
+
+std::vector<TokenId> ids_of_text(const std::string& text, const ServedModel& model, bool add_bos) {
+  const Tokenizer& tokenizer = *model.loaded.tokenizer;
+  std::vector<TokenId> ids = tokenizer.encode_with_specials(text);
+  const bool has_bos = !ids.empty() && ids.front() == tokenizer.bos_id();
+  if (add_bos && tokenizer.add_bos() && !has_bos) ids.insert(ids.begin(), tokenizer.bos_id());
+  return ids;
+}
+
+}  // namespace llama2zh

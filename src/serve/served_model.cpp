@@ -1,0 +1,44 @@
+#include "serve/served_model.h"
+
+#include <ctime>
+#include <utility>
+
+#include "llama2zh/base/text.h"
+#include "serve/api_error.h"
+
+namespace llama2zh {
+
+ServedModel::ServedModel(LoadedModel model, const EngineConfig& engine_config,
+                         const ServeConfig& serve_config, std::string model_name,
+                         std::string folder, Metrics& counters)
+    : config(serve_config),
+      name(std::move(model_name)),
+      root(std::move(folder)),
+      created(std::time(nullptr)),
+      metrics(&counters),
+      max_running(engine_config.max_running),
+      loaded(std::move(model)),
+      admission(engine_config.max_running + config.max_queue_requests, config.max_queue_tokens),
+      engine(*loaded.model, *loaded.tokenizer, engine_config, loaded.parts()),
+      thread(engine) {}
+
+std::string ServedModel::adapter_of(const std::optional<std::string>& asked) const {
+  if (!asked || asked->empty() || *asked == name) return "";
+  std::vector<std::string> names = loaded.adapters->names();
+  for (const std::string& adapter : names)
+    if (adapter == *asked) return adapter;
+  names.insert(names.begin(), name);
+  throw ApiFailure({404,
+                    cat("the model `", *asked, "` does not exist; there are: ", join(names, ", ")),
+                    "model", "model_not_found", 0});
+}
+
+const ChatTemplate& ServedModel::chat_template() const {
+  if (loaded.chat_template == nullptr)
+    refuse_field("messages",
+                 "this model has no chat template that is known here; start the server with "
+                 "--template, or use /v1/completions");
+  return *loaded.chat_template;
+}
+
+}  // namespace llama2zh
