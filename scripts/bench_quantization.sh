@@ -22,7 +22,7 @@ done
 for form in source bf16 q8_0.gguf int8-row int8-32 q4_0.gguf int4-rtn int4-gptq; do
   printf '%s' "$form"
   for text in "$@"; do
-    "$program" evaluate perplexity --model "$work/$form" --dtype float32 --window 512 --file "$text" --json |
+    "$program" evaluate perplexity --model "$work/$form" --dtype float32 --window 512 --file "$text" --json 2> "$work/log" |
       python3 -c 'import json, sys; print("\t%.4f" % json.load(sys.stdin)["perplexity"], end="")'
   done
   echo

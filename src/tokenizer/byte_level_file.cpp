@@ -72,7 +72,9 @@ class Reader {
     }
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
       const json& value = model(key);
-      if (!value.is_null() && value != "") fail(key, "is not supported, expected none");
+      const bool is_none =
+          value.is_null() || (value.is_string() && value.get_ref<const std::string&>().empty());
+      if (!is_none) fail(key, "is not supported, expected none");
     }
     if (!model("dropout").is_null() && model("dropout") != 0) fail("dropout", "is not supported");
     file_.ignore_merges = flag(member(root_, "model"), "ignore_merges");

@@ -72,7 +72,8 @@ TEST_F(ByteLevelVerbTest, TrainsAndAnswers) {
             1);
   run({"prepare", "--model.tokenizer", "words", "--data.train_files", "en.txt", "--output",
        "store"});
-  run({"embed", "--model", "chat", "--text", "你好", "--json"});
+  write_file_atomic(folder_ / "texts.jsonl", "{\"text\": \"你好\"}\n");
+  run({"embed", "--model", "chat", "--input", "texts.jsonl", "--output", "vectors.jsonl"});
   run({"quantize", "--model", "chat", "--bits", "8", "--output", "int8"});
   EXPECT_EQ(answer("int8")["ids"].size(), 16U);
 }
