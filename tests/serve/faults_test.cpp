@@ -241,10 +241,12 @@ TEST_F(Faults, TokensOfPromptsAreLimitedToo) {
 
 TEST_F(Faults, RequestsHaveADeadline) {
   options.serve.request_timeout = 1.5;  // the prompt must be through before
-  begin();
-  const json late = error("/v1/chat/completions", long_body(false).dump(), 504);
+  begin(1 << 20);
+  json endless = long_body(false);
+  endless["max_tokens"] = 1000000;
+  const json late = error("/v1/chat/completions", endless.dump(), 504);
   EXPECT_EQ(late["code"], "deadline_exceeded");
-  const std::vector<json> stream = events("/v1/chat/completions", long_body(true));
+  const std::vector<json> stream = events("/v1/chat/completions", endless);
   ASSERT_GE(stream.size(), 3u);
   EXPECT_EQ(stream.back(), "[DONE]");
   EXPECT_EQ(stream[stream.size() - 2]["error"]["code"], "deadline_exceeded");
