@@ -40,7 +40,7 @@ std::string address_of(const ServerOptions& options, const ModelServer& server) 
 
 void warn_of_open_doors(const ServerOptions& options, const ModelServer& server) {
   const std::string& host = options.http.host;
-  if (server.has_keys() || host == "localhost" || host == "::1" || host.starts_with("127.")) return;
+  if (server.has_keys() || is_loopback_host(host)) return;
   log_warning(cat(host,
                   " can be reached from elsewhere, and no API key is asked for: give "
                   "--api-key-file F"));

@@ -24,6 +24,7 @@ class Client {
   LoadOutcome ask(const LoadPrompt& prompt) {
     out_ = {};
     rest_.clear();
+    beginning_.clear();
     out_.start = now();
     HttpCall call = load_->server;
     call.method = "POST";
@@ -34,10 +35,10 @@ class Client {
     try {
       const HttpAnswer answer = http_call(call);
       if (answer.status != 200)
-        fail(cat("status ", answer.status, ": ", rest_.substr(0, 200)));
+        fail(cat("status ", answer.status, ": ", beginning_));
       else if (out_.first == 0)
         fail("there was no text in the answer");
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {  // JSON of an unexpected form, too
       fail(error.what());
     }
     out_.end = now();
@@ -62,6 +63,7 @@ class Client {
     return body;
   }
   bool read(std::string_view piece) {
+    if (beginning_.size() < kShown) beginning_ += piece.substr(0, kShown - beginning_.size());
     rest_ += piece;
     for (size_t end = rest_.find('\n'); end != std::string::npos; end = rest_.find('\n')) {
       const std::string line(trim(rest_.substr(0, end)));
@@ -90,10 +92,12 @@ class Client {
     ++pieces_;
   }
 
+  static constexpr size_t kShown = 200;  // of an answer that is none
+
   const ServeLoad* load_;
   Clock::time_point zero_;
   LoadOutcome out_;
-  std::string rest_;
+  std::string rest_, beginning_;
   double last_ = 0;
   int64_t pieces_ = 0;
 };

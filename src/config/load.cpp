@@ -167,10 +167,31 @@ std::vector<std::string> unshortened(const OptionTable& options, const std::stri
       all.push_back(entry.key);
       if (section_part(entry.key) == section) in_section.push_back(entry.key);
     }
-    const std::vector<std::string>& found = in_section.empty() ? all : in_section;
+    const bool told = !section.empty() && !in_section.empty();
+    const std::vector<std::string>& found = told ? in_section : all;
     if (!found.empty() && found.size() <= kMost) return found;
   }
   return {};
+}
+
+bool has_section(const OptionTable& options, const std::string& section) {
+  return !section.empty() && std::any_of(options.begin(), options.end(), [&](const auto& entry) {
+    return entry.key.starts_with(section + ".");
+  });
+}
+
+// The key or section whose name is nearest to that of `name`, of those in its section; "" if none is.
+std::string nearest_in_section(const OptionTable& options, const std::string& name) {
+  const std::string section = section_part(name);
+  if (!has_section(options, section)) return "";
+  std::vector<std::string> names;
+  for (const OptionEntry& entry : options) {
+    if (!entry.key.starts_with(section + ".")) continue;
+    const std::string rest = entry.key.substr(section.size() + 1);
+    names.push_back(rest.substr(0, rest.find('.')));
+  }
+  const std::string found = nearest(name.substr(section.size() + 1), names);
+  return found.empty() ? "" : section + "." + found;
 }
 
 }  // namespace
@@ -241,7 +262,9 @@ std::string did_you_mean(const OptionTable& options, std::string_view key) {
   }
   std::vector<std::string> near = same_name;
   if (near.size() != 1) near = unshortened(options, canonical);
-  if (near.empty()) near = {nearest(canonical, keys)};
+  if (near.empty()) near = {nearest_in_section(options, canonical)};
+  if (near.front().empty() && !has_section(options, section_part(canonical)))
+    near = {nearest(canonical, keys)};
   return near.front().empty() ? "" : cat("did you mean \"", join(near, "\" or \""), "\"?");
 }
 

@@ -14,6 +14,7 @@ namespace {
 
 constexpr size_t kMostStates = 1'000'000;
 constexpr size_t kMostPlaces = 100'000;
+constexpr size_t kMostStacks = 4096;  // ways to read one text
 
 }  // namespace
 
@@ -90,6 +91,9 @@ GrammarMatcher::Position GrammarMatcher::place_of(const std::vector<Stack>& stac
     if (seen.insert(stack).second) open.push_back(std::move(stack));
   };
   while (!open.empty()) {
+    if (seen.size() > kMostStacks)
+      fail_data("json_schema", "the text can be read in too many ways at once",
+                "let the branches of anyOf exclude each other, and repeat less");
     const Stack stack = std::move(open.back());
     open.pop_back();
     const Grammar::Node& node = grammar_.at(stack.back());

@@ -335,31 +335,32 @@ class SchemaCompiler {
   }
 
   // A rule that leads to itself before any byte would never end.
-  void check_progress(const ordered_json& schema, const std::string& where,
-                      std::set<const ordered_json*> above) const {
-    if (!schema.is_object()) return;
-    if (schema.contains("$ref")) {
-      const ordered_json& next = target(schema["$ref"], where);
-      if (!above.insert(&next).second) refuse(where, "\"$ref\" leads in a circle");
-      check_progress(next, where, above);
-    }
+  void check_progress(const ordered_json& schema, const std::string& where, int depth = 0) {
+    if (!schema.is_object() || progresses_.contains(&schema)) return;
+    if (depth > kMostDepth) refuse(where, "\"$ref\"s lead too deep");
+    if (!path_.insert(&schema).second) refuse(where, "\"$ref\" leads in a circle");
+    if (schema.contains("$ref")) check_progress(target(schema["$ref"], where), where, depth + 1);
     for (const char* key : {"anyOf", "oneOf"}) {
       if (!schema.contains(key) || !schema[key].is_array()) continue;
-      for (const ordered_json& branch : schema[key]) check_progress(branch, where, above);
+      for (const ordered_json& branch : schema[key]) check_progress(branch, where, depth + 1);
     }
+    path_.erase(&schema);
+    progresses_.insert(&schema);
   }
 
   Part reference(const ordered_json& schema, const std::string& where) {
     allow(schema, where, {"$ref"});
     const ordered_json& found = target(schema["$ref"], where);
-    check_progress(schema, where, {});
+    check_progress(schema, where);
     const auto known = rules_.find(&found);
     if (known != rules_.end()) return json_.call(known->second);
     Grammar& g = json_.grammar;
     const Part rule{g.add_state(), g.add_state()};
     g.mark_rule_end(rule.end);
     rules_.emplace(&found, rule);  // before its body, which may refer to it
+    if (++depth_ > kMostDepth) refuse(where, "\"$ref\"s lead too deep");
     const Part body = value(found, schema["$ref"].get<std::string>());
+    --depth_;
     g.add_nothing(rule.start, body.start);
     g.add_nothing(body.end, rule.end);
     return json_.call(rule);
@@ -368,6 +369,11 @@ class SchemaCompiler {
   const ordered_json* root_;
   JsonGrammar json_;
   std::map<const ordered_json*, Part> rules_;
+  // Schemas may come from strangers: what follows them must end, and soon.
+  static constexpr int kMostDepth = 200;
+  int depth_ = 0;                             // of references inside references
+  std::set<const ordered_json*> path_;        // of check_progress()
+  std::set<const ordered_json*> progresses_;  // what it is through with
 };
 
 }  // namespace

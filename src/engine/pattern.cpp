@@ -174,7 +174,9 @@ class PatternReader {
       if (take() != U':')
         fail("groups that begin with \"(?\" other than \"(?:\" are not supported");
     }
+    if (++depth_ > kMostDepth) fail("its groups are nested too deeply");
     const Grammar::Part part = alternatives();
+    --depth_;
     if (!peek(')')) fail("a \")\" is missing");
     ++at_;
     return part;
@@ -250,6 +252,8 @@ class PatternReader {
   std::string pattern_;
   std::vector<char32_t> text_;
   size_t at_ = 0;
+  static constexpr int kMostDepth = 100;  // patterns may come from strangers
+  int depth_ = 0;
 };
 
 }  // namespace

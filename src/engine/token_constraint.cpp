@@ -84,15 +84,17 @@ bool TokenConstraint::is_complete(Position position) {
 }
 
 std::shared_ptr<TokenConstraint> ConstraintCache::get(const std::string& json_schema) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto known = known_.find(json_schema);
+    if (known != known_.end()) return known->second;
+  }
+  Grammar grammar = json_schema_grammar(json_schema);  // may take a while: others need not wait
   const std::lock_guard lock(mutex_);
-  const auto known = known_.find(json_schema);
-  if (known != known_.end()) return known->second;
-  Grammar grammar = json_schema_grammar(json_schema);
   if (!tokens_) tokens_ = std::make_shared<const TokenBytes>(*tokenizer_);
   if (known_.size() >= kMostSchemas) known_.clear();
   auto made = std::make_shared<TokenConstraint>(std::move(grammar), tokens_);
-  known_.emplace(json_schema, made);
-  return made;
+  return known_.emplace(json_schema, made).first->second;
 }
 
 }  // namespace llama2zh

@@ -139,10 +139,21 @@ class StreamConnection final : public Connection,
       const http::request<http::string_body>& message = self->parser_->get();
       if (const std::optional<BadRequest> bad = check_head(message))
         return self->refuse(bad->status, bad->reason);
+      if (!self->parser_->is_done() && self->refused_by_head(message)) return;
       if (equal_ignoring_case(message[http::field::expect], "100-continue"))
         return self->invite_body();
       self->read_body();
     });
+  }
+
+  bool refused_by_head(const http::request<http::string_body>& message) {
+    if (!state_->hooks.on_head) return false;
+    HttpRequest head = request_of(message, remote_);
+    std::optional<HttpResponse> answer = state_->hooks.on_head(head);
+    if (!answer) return false;
+    told_ = std::move(head);
+    refuse_with(*std::move(answer));
+    return true;
   }
 
   void invite_body() {
@@ -172,14 +183,22 @@ class StreamConnection final : public Connection,
     refuse(bad.status, bad.reason);
   }
 
-  // An answer without a handler, after which nothing more can be read off this connection.
   void refuse(int status, const std::string& reason) {
+    told_ = {};
+    told_.method = told_.target = "?";
+    told_.remote = remote_;
+    told_.id = proper_id("");
+    refuse_with(bad_request_answer(status, reason));
+  }
+
+  // An answer without a handler, after which nothing more can be read off this connection.
+  void refuse_with(HttpResponse response) {
     keep_alive_ = false;
     version_ = 11;
     is_head_ = false;
-    request_known_ = false;
+    request_known_ = true;
     begin_exchange();
-    put_whole(bad_request_answer(status, reason));
+    put_whole(std::move(response));
   }
 
   HttpResponse bad_request_answer(int status, const std::string& reason) const {
@@ -200,14 +219,15 @@ class StreamConnection final : public Connection,
     version_ = message.version();
     is_head_ = message.method() == http::verb::head;
     HttpRequest request = request_of(std::move(message), remote_);
+    std::string body = std::exchange(request.body, {});
+    told_ = request;
+    request.body = std::move(body);
     begin_exchange();
     request_known_ = true;
     const std::shared_ptr<ServerState> state = owner_.lock();
     if (!state) return close();
     auto exchange = std::make_shared<Exchange>(state, self(), exchange_, std::move(request));
     watch_ = exchange->watch();
-    told_ = exchange->request();
-    told_.body.clear();
     watch_client();
     try {
       state->hooks.handler(exchange);

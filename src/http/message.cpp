@@ -1,6 +1,8 @@
 // Parts of HTTP messages: names without case, percent escapes (RFC 3986), queries.
 #include "llama2zh/http/message.h"
 
+#include <arpa/inet.h>
+
 #include <algorithm>
 
 namespace llama2zh {
@@ -25,6 +27,13 @@ std::string_view HttpRequest::header(std::string_view name) const {
   for (const HttpHeader& entry : headers)
     if (equal_ignoring_case(entry.name, name)) return entry.value;
   return {};
+}
+
+bool is_loopback_host(std::string_view host) {
+  in_addr address{};
+  if (::inet_pton(AF_INET, std::string(host).c_str(), &address) == 1)
+    return (ntohl(address.s_addr) >> 24) == 127;
+  return equal_ignoring_case(host, "localhost") || host == "::1" || host == "[::1]";
 }
 
 bool decode_percent(std::string_view text, std::string& out) {

@@ -21,6 +21,10 @@ std::string_view without_authority(std::string_view target) {
   return target;
 }
 
+std::string_view view(beast::string_view text) { return {text.data(), text.size()}; }
+
+}  // namespace
+
 std::string proper_id(std::string_view given) {
   const bool proper =
       !given.empty() && given.size() <= 64 && std::all_of(given.begin(), given.end(), [](char c) {
@@ -36,10 +40,6 @@ std::string proper_id(std::string_view given) {
   }
   return out;
 }
-
-std::string_view view(beast::string_view text) { return {text.data(), text.size()}; }
-
-}  // namespace
 
 BadRequest bad_request_of(const ErrorCode& error) {
   if (error == http::error::header_limit || error == http::error::buffer_overflow)
@@ -57,6 +57,11 @@ std::optional<BadRequest> check_head(const http::request<http::string_body>& mes
   const std::string_view encoding = trim(view(message[http::field::content_encoding]));
   if (!encoding.empty() && !equal_ignoring_case(encoding, "identity"))
     return BadRequest{415, "bodies with a Content-Encoding are not read"};
+  for (const auto& field : message) {
+    if (field.name() == http::field::transfer_encoding &&
+        !equal_ignoring_case(trim(view(field.value())), "chunked"))
+      return BadRequest{501, "of transfer codings only chunked is read"};
+  }
   const std::string_view target = without_authority(view(message.target()));
   std::string path;
   if (target != "*" && (target.empty() || target.front() != '/'))

@@ -19,5 +19,7 @@ BadRequest bad_request_of(const ErrorCode& error);
 std::optional<BadRequest> check_head(const http::request<http::string_body>& message);
 // Of a message that check_head() had nothing against.
 HttpRequest request_of(http::request<http::string_body> message, const std::string& remote);
+// `given` where it is a request's id, else a new one.
+std::string proper_id(std::string_view given);
 
 }  // namespace llama2zh

@@ -3,6 +3,9 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
+#include <optional>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -133,8 +136,8 @@ class HttpServer::Implementation {
     acceptor_.async_accept([this](ErrorCode error, tcp::socket socket) {
       if (stopping_ || error == asio::error::operation_aborted) return;
       if (!error) {
-        open(std::move(socket));
-        return accept();
+        accept();  // first: opening may fail
+        return open(std::move(socket));
       }
       // No descriptors left, mostly: others must end first.
       retry_.expires_after(std::chrono::milliseconds(100));

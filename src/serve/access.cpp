@@ -21,16 +21,14 @@ std::string_view without_port(std::string_view host) {
   return host.substr(0, host.find(':'));
 }
 
-bool is_loopback(std::string_view host) {
-  return equal_ignoring_case(host, "localhost") || host == "::1" || host == "[::1]" ||
-         host.starts_with("127.");
-}
-
 std::vector<std::string> keys_of(const ServeConfig& config) {
   std::vector<std::string> keys;
   if (const char* listed = std::getenv("LLAMA2ZH_API_KEYS"); listed != nullptr)
     for (const std::string& key : split(listed, ','))
       if (!trim(key).empty()) keys.emplace_back(trim(key));
+  if (std::getenv("LLAMA2ZH_API_KEYS") != nullptr && keys.empty())
+    fail_usage("LLAMA2ZH_API_KEYS", "it is set, and there is no key in it",
+               "unset it to ask for none");
   if (config.api_key_file.empty()) return keys;
   const size_t before = keys.size();
   for (const std::string& line : split(read_file(config.api_key_file), '\n'))
@@ -45,7 +43,7 @@ std::vector<std::string> keys_of(const ServeConfig& config) {
 Access::Access(const ServeConfig& config, const std::string& host)
     : hosts_(config.allowed_hosts),
       origins_(config.cors_origins),
-      only_loopback_(config.allowed_hosts.empty() && is_loopback(host)) {
+      on_loopback_(is_loopback_host(host)) {
   for (const std::string& key : keys_of(config)) digests_.push_back(sha256_hex(key));
 }
 
@@ -63,9 +61,9 @@ bool Access::key_is_right(const HttpRequest& request) const {
 
 bool Access::host_is_right(std::string_view host) const {
   const std::string_view name = without_port(host);
-  if (name.empty()) return true;  // HTTP/1.0; no browser leaves it out
-  if (only_loopback_) return is_loopback(name);
-  if (hosts_.empty()) return true;
+  // No browser leaves it out, and no page elsewhere has a loopback name.
+  if (name.empty() || is_loopback_host(name)) return true;
+  if (hosts_.empty()) return !on_loopback_;
   for (const std::string& allowed : hosts_)
     if (equal_ignoring_case(name, allowed)) return true;
   return false;
@@ -103,9 +101,15 @@ std::optional<ApiError> Access::refusal(const HttpRequest& request, bool open) c
   return std::nullopt;
 }
 
+bool Access::is_listed(const HttpRequest& request) const {
+  const std::string_view origin = request.header("Origin");
+  return !origin.empty() && origin_is_listed(origin);
+}
+
 std::vector<HttpHeader> Access::cors_headers(const HttpRequest& request) const {
   const std::string_view origin = request.header("Origin");
-  if (origin.empty() || !origin_is_listed(origin)) return {};
+  if (origins_.empty()) return {};
+  if (origin.empty() || !origin_is_listed(origin)) return {{"Vary", "Origin"}};
   return {{"Access-Control-Allow-Origin", std::string(origin)},
           {"Vary", "Origin"},
           {"Access-Control-Expose-Headers", "X-Request-Id, Retry-After"}};

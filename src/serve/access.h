@@ -22,6 +22,7 @@ class Access {
   std::optional<ApiError> refusal(const HttpRequest& request, bool open) const;
   // Of an answer to a page of this origin.
   std::vector<HttpHeader> cors_headers(const HttpRequest& request) const;
+  bool is_listed(const HttpRequest& request) const;  // its origin is among cors_origins
   bool wants_keys() const { return !digests_.empty(); }
 
  private:
@@ -32,7 +33,7 @@ class Access {
 
   std::vector<std::string> digests_;  // sha256 of the keys, so that comparing takes equally long
   std::vector<std::string> hosts_, origins_;
-  bool only_loopback_ = false;
+  bool on_loopback_ = false;
 };
 
 }  // namespace llama2zh

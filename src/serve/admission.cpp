@@ -7,8 +7,9 @@ namespace llama2zh {
 
 Admission::Ticket Admission::admit(int64_t answers, int64_t tokens) {
   const std::lock_guard lock(mutex_);
-  const bool full =
-      answers_ + answers > most_answers_ || (tokens_ > 0 && tokens_ + tokens > most_tokens_);
+  // What is alone is let in, however large: it can never find more room.
+  const bool full = (answers_ > 0 && answers_ + answers > most_answers_) ||
+                    (tokens_ > 0 && tokens_ + tokens > most_tokens_);
   if (full) {
     ++refusals_;
     throw ApiFailure({429,

@@ -21,12 +21,16 @@ void refuse_what_is_not_here(const BodyFields& body) {
   for (const char* name :
        {"skip_special_tokens", "spaces_between_special_tokens", "add_generation_prompt"})
     if (!body.flag(name).value_or(true)) body.refuse(name, "can only be true on this server");
+  const json* choice = body.any("tool_choice");
+  if (choice != nullptr && *choice != "none" && *choice != "auto")
+    body.refuse("tool_choice", "can only be none or auto: there are no tools on this server");
   for (const char* name : {"tools", "functions"}) {
     const json* value = body.any(name);
     if (value != nullptr && !value->empty()) body.refuse(name, "are not supported by this server");
   }
-  for (const char* name : {"allowed_token_ids", "chat_template", "documents", "prompt_logprobs",
-                           "suffix", "guided_regex", "guided_choice", "guided_grammar", "audio"})
+  for (const char* name : {"allowed_token_ids", "truncate_prompt_tokens", "chat_template_kwargs",
+                           "chat_template", "documents", "prompt_logprobs", "suffix",
+                           "guided_regex", "guided_choice", "guided_grammar", "audio"})
     if (body.any(name) != nullptr) body.refuse(name, "is not supported by this server");
 }
 
@@ -166,6 +170,7 @@ std::vector<TokenId> checked_ids(const std::vector<int64_t>& ids, const ServedMo
 }
 
 std::vector<TokenId> ids_of_text(const std::string& text, const ServedModel& model, bool add_bos) {
+  model.check_size(text.size(), "prompt");
   const Tokenizer& tokenizer = *model.loaded.tokenizer;
   std::vector<TokenId> ids = tokenizer.encode_with_specials(text);
   const bool has_bos = !ids.empty() && ids.front() == tokenizer.bos_id();

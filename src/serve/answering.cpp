@@ -2,7 +2,9 @@
 // sent is handed to the HTTP server's thread, so neither waits for a client.
 #include "serve/answering.h"
 
+#include <algorithm>
 #include <chrono>
+#include <map>
 #include <mutex>
 #include <set>
 #include <utility>

@@ -167,7 +167,11 @@ void serve_chat(ServedModel& model, const std::shared_ptr<HttpExchange>& exchang
   if (messages == nullptr) fields.refuse("messages", "is missing");
   const ChatTemplate& chat_template = model.chat_template();
   try {
-    request.prompt = chat_template.encode_prompt(*model.loaded.tokenizer, messages_of(*messages));
+    const std::vector<Message> read_messages = messages_of(*messages);
+    size_t bytes = 0;
+    for (const Message& message : read_messages) bytes += message.content.size();
+    model.check_size(bytes, "messages");
+    request.prompt = chat_template.encode_prompt(*model.loaded.tokenizer, read_messages);
   } catch (const Error& error) {
     refuse_field("messages", error.what());
   }

@@ -2,6 +2,7 @@
 // with logprobs, as evaluation harnesses do), a scoring request goes beside the answering one.
 #include "serve/completion_route.h"
 
+#include <map>
 #include <utility>
 
 #include "llama2zh/base/text.h"
@@ -133,7 +134,9 @@ class CompletionFormat final : public AnswerFormat {
       }
       out["top_logprobs"].push_back(std::move(top));
       out["text_offset"].push_back(offset);
-      offset += static_cast<int64_t>(utf8_length(text));
+      // BOS and its like have a name and no text.
+      if (!tokenizer_->bytes_of(tokens[i].id).empty())
+        offset += static_cast<int64_t>(utf8_length(text));
     }
     return out;
   }
@@ -206,6 +209,11 @@ void serve_completions(ServedModel& model, const std::shared_ptr<HttpExchange>& 
   const bool scores = echo && logprobs >= 0;
   if (read.stream && scores)
     fields.refuse("echo", "with logprobs does not go with stream on this server");
+
+  if (read.stream && max_tokens == 0)
+    fields.refuse("max_tokens", "can't be 0 with stream: there would be nothing to stream");
+  if (!fields.flag("add_special_tokens").value_or(true))
+    fields.refuse("add_special_tokens", "can only be true for texts; send token ids without BOS");
 
   AnswerJob job;
   job.stream = read.stream;

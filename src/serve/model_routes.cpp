@@ -49,7 +49,9 @@ void serve_tokenize(ServedModel& model, const std::shared_ptr<HttpExchange>& exc
   const Tokenizer& tokenizer = *model.loaded.tokenizer;
   std::vector<TokenId> ids;
   if (const json* messages = fields.any("messages"); messages != nullptr) {
-    ids = model.chat_template().encode_prompt(tokenizer, messages_of(*messages));
+    const std::vector<Message> read = messages_of(*messages);
+    for (const Message& message : read) model.check_size(message.content.size(), "messages");
+    ids = model.chat_template().encode_prompt(tokenizer, read);
   } else {
     const std::optional<std::string> prompt = fields.text("prompt");
     if (!prompt) fields.refuse("prompt", "is missing, and so is messages");

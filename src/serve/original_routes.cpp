@@ -50,6 +50,7 @@ Request request_of(const json& fields, const std::string& path, const Defaults& 
 // In the model's chat template; as it stands where the model has none.
 void set_prompt(Request& request, const std::string& text, const ServedModel& model,
                 const char* param) {
+  model.check_size(text.size(), param);
   const ChatTemplate* chat_template = model.loaded.chat_template;
   if (chat_template == nullptr) {
     request.prompt = ids_of_text(text, model, true);

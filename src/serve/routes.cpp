@@ -1,6 +1,7 @@
 // The table of routes.
 #include "serve/routes.h"
 
+#include <algorithm>
 #include <array>
 
 #include "serve/chat_route.h"
@@ -28,6 +29,13 @@ constexpr auto kRoutes = std::to_array<ModelRoute>({
     {"POST", "/llm_generate", serve_llm_generate},
 });
 
+constexpr auto kOpen =
+    std::to_array<std::string_view>({"/health", "/metrics", "/version", "/is_ready", "/ping"});
+
+bool is_open_path(std::string_view path) {
+  return path == "/" || std::find(kOpen.begin(), kOpen.end(), path) != kOpen.end();
+}
+
 bool leads_to(const ModelRoute& route, std::string_view path) {
   return route.begins_by ? path.size() > route.path.size() && path.starts_with(route.path)
                          : path == route.path;
@@ -36,6 +44,7 @@ bool leads_to(const ModelRoute& route, std::string_view path) {
 }  // namespace
 
 const ModelRoute* find_route(std::string_view method, std::string_view path, std::string& allowed) {
+  if (is_open_path(path)) allowed = "GET, HEAD";
   for (const ModelRoute& route : kRoutes) {
     if (!leads_to(route, path)) continue;
     if (route.method == method || (route.method == "GET" && method == "HEAD")) return &route;
@@ -46,7 +55,7 @@ const ModelRoute* find_route(std::string_view method, std::string_view path, std
 
 std::string_view route_name(std::string_view path) {
   if (path == "/" || path.starts_with("/assets/")) return "page";
-  for (const std::string_view open : {"/health", "/metrics", "/version", "/is_ready", "/ping"})
+  for (const std::string_view open : kOpen)
     if (path == open) return open;
   for (const ModelRoute& route : kRoutes)
     if (leads_to(route, path)) return route.path;

@@ -1,5 +1,6 @@
 #include "serve/served_model.h"
 
+#include <algorithm>
 #include <ctime>
 #include <utility>
 
@@ -20,7 +21,20 @@ ServedModel::ServedModel(LoadedModel model, const EngineConfig& engine_config,
       loaded(std::move(model)),
       admission(engine_config.max_running + config.max_queue_requests, config.max_queue_tokens),
       engine(*loaded.model, *loaded.tokenizer, engine_config, loaded.parts()),
-      thread(engine) {}
+      thread(engine) {
+  for (int64_t id = 0; id < loaded.tokenizer->vocab_size(); ++id)
+    longest_piece =
+        std::max(longest_piece, loaded.tokenizer->piece(static_cast<TokenId>(id)).size());
+}
+
+void ServedModel::check_size(size_t bytes, const char* param) const {
+  const auto most = static_cast<size_t>(context() + 1) * longest_piece;
+  if (bytes <= most) return;
+  throw ApiFailure({400,
+                    cat("this model's maximum context length is ", context(), " tokens; a text of ",
+                        bytes, " bytes has more"),
+                    param, "context_length_exceeded", 0});
+}
 
 std::string ServedModel::adapter_of(const std::optional<std::string>& asked) const {
   if (!asked || asked->empty() || *asked == name) return "";

@@ -26,17 +26,20 @@ struct ServedModel {
   std::string adapter_of(const std::optional<std::string>& asked) const;
   int64_t context() const { return loaded.model->config.context_length(); }
   // The model's own sampling defaults are the API's, not the folder's.
+  // Bytes of a text that may be tokenised: more can't fit into the context. ApiFailure 400 beyond.
+  void check_size(size_t bytes, const char* param) const;
   const ChatTemplate& chat_template() const;  // ApiFailure 400 where there is none
 
   ServeConfig config;
   std::string name, root;
-  int64_t created;  // Unix seconds
+  int64_t created;           // Unix seconds
+  size_t longest_piece = 1;  // bytes of a token
   Metrics* metrics;
   int64_t max_running;
   LoadedModel loaded;
   Admission admission;
-  Deadlines deadlines;
   Engine engine;
+  Deadlines deadlines;  // cancels requests of the engine
   EngineThread thread;  // last: it runs the engine
 };
 

@@ -55,6 +55,10 @@ HttpResponse text_response(int status, const std::string& type, std::string body
   return {status, type, std::move(body), {}};
 }
 
+bool is_read(const HttpRequest& request) {
+  return request.method == "GET" || request.method == "HEAD";
+}
+
 ApiError loading_error() { return {503, "the model is being loaded", "", "loading", 1}; }
 ApiError draining_error() { return {503, "the server is shutting down", "", "shutting_down", 5}; }
 
@@ -121,6 +125,7 @@ class ModelServer::Implementation {
     out.on_bad_request = [](int status, std::string_view reason) {
       return error_response({status, std::string(reason), "", "", 0});
     };
+    out.on_head = [this](const HttpRequest& head) { return refused_head(head); };
     out.on_access = [this](const HttpAccess& access) { note(access); };
     return out;
   }
@@ -134,6 +139,24 @@ class ModelServer::Implementation {
       std::fputs((access_json(access) + "\n").c_str(), stderr);
   }
 
+  // Strangers' bodies are not read: who is refused is told so before.
+  std::optional<HttpResponse> refused_head(const HttpRequest& head) const {
+    const std::optional<ApiError> refusal = access_.refusal(head, false);
+    if (!refusal) return std::nullopt;
+    HttpResponse response = error_response(*refusal);
+    for (HttpHeader& header : access_.cors_headers(head))
+      response.headers.push_back(std::move(header));
+    return response;
+  }
+
+  static void respond_with_error(HttpExchange& exchange, const std::exception_ptr& error) {
+    try {
+      exchange.respond(error_response(api_error_of(error)));
+    } catch (const std::exception& failure) {  // it was answered already
+      log_error(failure.what());
+    }
+  }
+
   void handle(Owner exchange) {
     const HttpRequest& request = exchange->request();
     std::vector<HttpHeader> cors = access_.cors_headers(request);
@@ -144,7 +167,7 @@ class ModelServer::Implementation {
       std::string allowed;
       const ModelRoute* route = find_route(request.method, request.path, allowed);
       if (const auto refusal = access_.refusal(request, false)) throw ApiFailure(*refusal);
-      if (request.path == "/metrics") return respond_with_metrics(*exchange);
+      if (request.path == "/metrics" && is_read(request)) return respond_with_metrics(*exchange);
       if (route == nullptr) return respond_without_route(*exchange, allowed);
       if (route->loads_adapters && !options_.serve.allow_adapter_loading)
         throw ApiFailure({403,
@@ -154,26 +177,27 @@ class ModelServer::Implementation {
       ServedModel* model = ready_;
       if (model == nullptr) throw ApiFailure(loading_error());
       if (draining_) throw ApiFailure(draining_error());
+      if (route->method == "GET") return route->handler(*model, exchange);  // costs nothing
       boost::asio::post(workers_, [route, model, exchange] {
+        if (exchange->gone()) return;
         try {
           route->handler(*model, exchange);
         } catch (...) {
-          exchange->respond(error_response(api_error_of(std::current_exception())));
+          respond_with_error(*exchange, std::current_exception());
         }
       });
     } catch (...) {
-      exchange->respond(error_response(api_error_of(std::current_exception())));
+      respond_with_error(*exchange, std::current_exception());
     }
   }
 
   // What needs no key. The Host header is checked all the same.
   bool respond_openly(HttpExchange& exchange) {
     const HttpRequest& request = exchange.request();
-    const bool reads = request.method == "GET" || request.method == "HEAD";
     const auto check = [&] {
       if (const auto refusal = access_.refusal(request, true)) throw ApiFailure(*refusal);
     };
-    if (!reads) return false;
+    if (!is_read(request)) return false;
     if (request.path == "/health" || request.path == "/ping" || request.path == "/is_ready") {
       check();
       const bool ready = ready_ != nullptr && !draining_;
@@ -202,10 +226,12 @@ class ModelServer::Implementation {
 
   void respond_to_options(HttpExchange& exchange) {
     HttpResponse response{204, "", "", {{"Allow", "GET, HEAD, POST, OPTIONS"}}};
-    if (!access_.cors_headers(exchange.request()).empty()) {
+    if (access_.is_listed(exchange.request())) {
       response.headers.push_back({"Access-Control-Allow-Methods", "GET, POST, OPTIONS"});
+      const std::string_view asked = exchange.request().header("Access-Control-Request-Headers");
       response.headers.push_back(
-          {"Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id"});
+          {"Access-Control-Allow-Headers",
+           asked.empty() ? "Authorization, Content-Type, X-Request-Id" : std::string(asked)});
       response.headers.push_back({"Access-Control-Max-Age", "3600"});
     }
     exchange.respond(std::move(response));

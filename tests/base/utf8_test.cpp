@@ -103,7 +103,9 @@ TEST(Utf8, InvalidBytesAreNotHeldBack) {
 TEST(Utf8, InvalidLength) {
   EXPECT_EQ(utf8_invalid_length("\xFF"), 1u);
   EXPECT_EQ(utf8_invalid_length("\xE4\xB8"), 2u);
-  EXPECT_EQ(utf8_invalid_length("\xE4\xB8" "a"), 2u);
+  EXPECT_EQ(utf8_invalid_length("\xE4\xB8"
+                                "a"),
+            2u);
   EXPECT_EQ(utf8_invalid_length("\xF0\x9F\x98 \x80"), 3u);
 }
 

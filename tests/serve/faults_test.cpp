@@ -308,6 +308,61 @@ TEST_F(Faults, StreamsAreWholeCharacters) {
   }
 }
 
+// Regular expressions and schemas that are made to keep a server busy, or to end it.
+TEST_F(Faults, SchemasOfStrangersEnd) {
+  begin();
+  const auto refused = [&](const json& schema) {
+    const json body = {{"prompt", "a"}, {"max_tokens", 2}, {"guided_json", schema}};
+    error("/v1/completions", body.dump(), 400);
+  };
+  refused(
+      {{"type", "string"}, {"pattern", std::string(20000, '(') + "a" + std::string(20000, ')')}});
+  for (const char* kind : {"items", "anyOf"}) {
+    json definitions = json::object();
+    for (int i = 0; i < 2000; ++i) {
+      const json next = {{"$ref", cat("#/$defs/d", i + 1)}};
+      definitions[cat("d", i)] = std::string(kind) == "items"
+                                     ? json{{"type", "array"}, {"items", next}}
+                                     : json{{"anyOf", {next, next}}};
+    }
+    definitions["d2000"] = {{"type", "null"}};
+    refused({{"$ref", "#/$defs/d0"}, {"$defs", definitions}});
+  }
+  // Exponential where every way is followed.
+  json wide = json::object();
+  for (int i = 0; i < 40; ++i) {
+    const json next = {{"$ref", cat("#/$defs/d", i + 1)}};
+    wide[cat("d", i)] = {{"anyOf", {next, next}}};
+  }
+  wide["d40"] = {{"type", "null"}};
+  const json body = {{"prompt", "a"},
+                     {"max_tokens", 8},
+                     {"guided_json", {{"$ref", "#/$defs/d0"}, {"$defs", wide}}}};
+  const auto begun = std::chrono::steady_clock::now();
+  post("/v1/completions", body);
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(20));
+  EXPECT_TRUE(alive());
+}
+
+TEST_F(Faults, StrangersBodiesAreNotRead) {
+  write_file_atomic(folder.path() / "keys", "alpha\n");
+  options.serve.api_key_file = folder.path() / "keys";
+  begin();
+  RawSocket client(server->port());
+  client.send(
+      "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8000000\r\n\r\n{");
+  const std::string answer = client.read_until("invalid_api_key");
+  EXPECT_THAT(answer, HasSubstr("401"));
+}
+
+TEST_F(Faults, LargeRequestsThatAreAloneAreLetIn) {
+  options.engine.max_running = 2;
+  options.serve.max_queue_requests = 2;
+  begin();
+  const std::vector<std::string> texts(9, "hello");
+  EXPECT_EQ(post("/v1/embeddings", {{"input", texts}}).status, 200);
+}
+
 TEST_F(Faults, OthersNamesAndOriginsAreRefused) {
   options.serve.cors_origins = {"https://friend.example"};
   begin();
@@ -319,6 +374,7 @@ TEST_F(Faults, OthersNamesAndOriginsAreRefused) {
   EXPECT_EQ(with({{"Host", "evil.com"}}).status, 403);
   EXPECT_EQ(with({{"Host", "evil.com"}}, "/health").status, 403);
   EXPECT_EQ(with({{"Host", "localhost.evil.com:80"}}).status, 403);
+  EXPECT_EQ(with({{"Host", "127.evil.com"}}).status, 403);
   for (const char* host : {"localhost", "localhost:1234", "127.0.0.1", "[::1]:80"})
     EXPECT_EQ(with({{"Host", host}}).status, 200) << host;
   EXPECT_EQ(with({{"Origin", "http://evil.com"}}).status, 403);

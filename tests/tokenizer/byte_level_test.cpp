@@ -105,9 +105,9 @@ TEST(ByteLevel, StreamsAnyIds) {
     std::string bytes;
     const Ids parts = tokenizer.encode("𠮷家é");  // and special tokens between their bytes
     for (int i = 0; i < 12; ++i) {
-      const Ids choice = {static_cast<TokenId>(random.below(701)), parts[random.below(parts.size())],
-                          parts[static_cast<size_t>(i) % parts.size()],
-                          static_cast<TokenId>(random.below(3))};
+      const Ids choice = {
+          static_cast<TokenId>(random.below(701)), parts[random.below(parts.size())],
+          parts[static_cast<size_t>(i) % parts.size()], static_cast<TokenId>(random.below(3))};
       ids.push_back(choice[random.below(choice.size())]);
       bytes += tokenizer.bytes_of(ids.back());
     }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <fstream>
 #include <iterator>
 #include <thread>
@@ -120,7 +121,9 @@ TEST(Ranks, KilledRankEndsTheOthersWithItsName) {
       return train_rank(environment, global_steps(100000), folder.path());
     } catch (const Error& error) {
       const std::string text = error.what();
-      return text.find("rank 1 is lost") != std::string::npos ? error.exit_code() : 50;
+      if (text.find("rank 1 is lost") != std::string::npos) return error.exit_code();
+      std::fprintf(stderr, "%s\n", error.what());
+      return 50;
     }
   });
   wait_for_steps(folder.path());

@@ -35,6 +35,8 @@ struct HttpResponse {
 };
 
 bool equal_ignoring_case(std::string_view a, std::string_view b);
+// "localhost", an address of 127.0.0.0/8, or ::1 (also in brackets). A name that only begins so is none.
+bool is_loopback_host(std::string_view host);
 // %41 -> A; false where an escape is broken or stands for a zero byte.
 bool decode_percent(std::string_view text, std::string& out);
 // The value of `key` in "a=1&b=2", decoded; "" if there is none.

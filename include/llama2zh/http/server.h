@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -40,14 +41,14 @@ struct HttpServerConfig {
         option("max_body_bytes", &T::max_body_bytes,
                "Bytes of a request's body; more is answered 413.", between(1024, 1073741824)),
         option("idle_timeout", &T::idle_timeout,
-               "Seconds that a connection may wait for its next request.", greater_than(0)),
+               "Seconds that a connection may wait for its next request.", between(0.001, 1e6)),
         option("header_timeout", &T::header_timeout,
-               "Seconds that a request's head may take to arrive; then 408.", greater_than(0)),
+               "Seconds that a request's head may take to arrive; then 408.", between(0.001, 1e6)),
         option("body_timeout", &T::body_timeout,
-               "Seconds that a request's body may take to arrive; then 408.", greater_than(0)),
+               "Seconds that a request's body may take to arrive; then 408.", between(0.001, 1e6)),
         option("write_timeout", &T::write_timeout,
                "Seconds that a client may take none of its answer; then it counts as gone.",
-               greater_than(0)),
+               between(0.001, 1e6)),
         option("max_unsent_bytes", &T::max_unsent_bytes,
                "Bytes of a streamed answer that wait for a slow client; with more it counts as "
                "gone.",
@@ -85,6 +86,9 @@ struct HttpAccess {
 
 struct HttpHooks {
   HttpHandler handler;  // on the server's own thread: must not block
+  // Asked before a body is read, with a request that has none yet: an answer refuses it, and ends the
+  // connection. May be null.
+  std::function<std::optional<HttpResponse>(const HttpRequest& head)> on_head;
   // The answer to a request that could not be read: 400, 408, 413, 431, 501, ... May be null.
   std::function<HttpResponse(int status, std::string_view reason)> on_bad_request;
   std::function<void(const HttpAccess&)> on_access;  // may be null
