@@ -116,11 +116,12 @@ inline ordered_json packed_settings(const PackedKind& kind) {
   return settings;
 }
 
-// Writes tensors and config.json; `more` is put over the settings.
+// Makes the folder anew: tensors and config.json, with the settings in it or in a file beside it.
 inline void write_packed_folder(const std::filesystem::path& folder,
                                 const std::map<std::string, at::Tensor>& tensors,
                                 const LlamaConfig& config, const ordered_json& settings,
                                 const std::string& file_beside = "") {
+  std::filesystem::remove_all(folder);
   std::filesystem::create_directories(folder);
   std::vector<TensorInfo> infos;
   for (const auto& [name, tensor] : tensors)
