@@ -184,10 +184,8 @@ CommandSpec convert_spec() {
                    "llama2zh convert --input chinese-llama2 --output chinese-llama2-meta --to meta",
                    "llama2zh convert --input stories260K.bin --tokenizer tok512.model --output "
                    "stories --to hf",
-                   "llama2zh convert --input chinese-llama2 --output chinese-llama2.gguf --to gguf "
-                   "--gguf_type q8_0",
-                   "llama2zh convert --input chinese-llama2-int4 --output chinese-llama2-gptq "
-                   "--to gptq"},
+                   "llama2zh convert --input zh --output zh.gguf --to gguf --gguf-type q8_0",
+                   "llama2zh convert --input zh-int4 --output zh-gptq --to gptq"},
       .required = {"input", "output"}};
 }
 

@@ -11,7 +11,7 @@ class LlamaCpp:
         parameters = xllamacpp.CommonParams()
         parameters.model.path = str(file)
         parameters.n_ctx = 512
-        parameters.cpuparams.n_threads = 2
+        parameters.cpuparams.n_threads = 1  # its threads wait by spinning, which starves whatever runs beside them
         parameters.warmup = False
         self.server = xllamacpp.Server(parameters)
 

@@ -37,7 +37,8 @@ class Method(Program):
         self.make_model("base", POSITIONS)
 
     def sft(self, output, *args, steps=5, rate="1e-2"):
-        self.run("sft", "--model.path", "base", "--lora.rank", 4, "--data.train_files", self.rows, "--data.block_size", 64,
+        rank = [] if "full" in args else ["--lora.rank", 4]
+        self.run("sft", "--model.path", "base", *rank, "--data.train_files", self.rows, "--data.block_size", 64,
                  "--train.max_steps", steps, "--train.learning_rate", rate, "--output_dir", output, *args)
 
     def merge(self, adapter, output):
