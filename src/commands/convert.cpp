@@ -181,18 +181,16 @@ void print_conversion(const ordered_json& report, bool json_output) {
 }
 
 CommandSpec convert_spec() {
-  return {
-      .verb = "convert",
-      .summary = "Rewrites a model in another layout, one tensor in memory at a time.",
-      .examples = {"llama2zh convert --input llama-2-7b-meta --output llama-2-7b --to hf",
-                   "llama2zh convert --input chinese-llama2 --output chinese-llama2-meta --to meta",
-                   "llama2zh convert --input stories260K.bin --tokenizer tok512.model --output "
-                   "stories --to hf",
-                   "llama2zh convert --input chinese-llama2 --output chinese-llama2.gguf --to gguf "
-                   "--gguf_type q8_0",
-                   "llama2zh convert --input chinese-llama2-int4 --output chinese-llama2-gptq "
-                   "--to gptq"},
-      .required = {"input", "output"}};
+  return {.verb = "convert",
+          .summary = "Rewrites a model in another layout, one tensor in memory at a time.",
+          .examples =
+              {"llama2zh convert --input llama-2-7b-meta --output llama-2-7b --to hf",
+               "llama2zh convert --input chinese-llama2 --output chinese-llama2-meta --to meta",
+               "llama2zh convert --input stories260K.bin --tokenizer tok512.model --output stories",
+               "llama2zh convert --input chinese-llama2 --output zh.gguf --to gguf "
+               "--gguf_type q8_0",
+               "llama2zh convert --input llama2-int4 --output llama2-gptq --to gptq"},
+          .required = {"input", "output"}};
 }
 
 }  // namespace
