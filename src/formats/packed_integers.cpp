@@ -17,7 +17,7 @@ static_assert(std::endian::native == std::endian::little);
 at::Tensor integers_of(const at::Tensor& words, int bits) {
   std::vector<int64_t> shape = words.sizes().vec();
   shape.push_back(4);
-  const at::Tensor bytes = words.contiguous().view(at::kByte).view(shape);
+  at::Tensor bytes = words.contiguous().view(at::kByte).view(shape);
   if (bits == 8) return bytes;
   shape.back() = 8;
   return at::stack({bytes.bitwise_and(15), bytes.bitwise_right_shift(4)}, -1).view(shape);

@@ -27,7 +27,7 @@ template <typename Stream>
 class StreamConnection final : public Connection,
                                public std::enable_shared_from_this<StreamConnection<Stream>> {
  public:
-  StreamConnection(std::shared_ptr<ServerState> state, Stream stream, std::string remote)
+  StreamConnection(const std::shared_ptr<ServerState>& state, Stream stream, std::string remote)
       : owner_(state),
         state_(state.get()),
         stream_(std::move(stream)),

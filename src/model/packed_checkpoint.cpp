@@ -166,10 +166,10 @@ class PackedCheckpoint final : public TensorSource {
   // [groups, out], in the type that the kernels read.
   at::Tensor scales_of(const std::string& module) const {
     const std::string name = module + ".scales";
-    const at::Tensor stored = stored_->load(name).to(at::kFloat);
+    at::Tensor stored = stored_->load(name).to(at::kFloat);
     if (!stored.isfinite().all().item<bool>()) fail(name, "a scale is not a finite number");
     if (config_.group_size == -1) return stored;
-    const at::Tensor half = stored.to(at::kHalf);
+    at::Tensor half = stored.to(at::kHalf);
     if (!at::equal(half.to(at::kFloat), stored)) {
       fail(name, "a scale is no float16 number, and the kernels have no other for groups");
     }
