@@ -182,8 +182,7 @@ CommandSpec convert_spec() {
       .summary = "Rewrites a model in another layout, one tensor in memory at a time.",
       .examples = {"llama2zh convert --input llama-2-7b-meta --output llama-2-7b --to hf",
                    "llama2zh convert --input chinese-llama2 --output chinese-llama2-meta --to meta",
-                   "llama2zh convert --input stories260K.bin --tokenizer tok512.model --output "
-                   "stories --to hf",
+                   "llama2zh convert --input a.bin --tokenizer tok.model --output a --to hf",
                    "llama2zh convert --input zh --output zh.gguf --to gguf --gguf-type q8_0",
                    "llama2zh convert --input zh-int4 --output zh-gptq --to gptq"},
       .required = {"input", "output"}};
