@@ -153,7 +153,8 @@ def compare_answers(binary, file, model, hf, scratch):
             print(f"{name}, {question!r}: {len(answer)} tokens, {'all as llama.cpp' if found is None else 'parted at %d, by %.3f' % found}")
             check_same(found is None or found[1] < NEAR[name], f"{name}: {hf.decode(answer)!r}, llama.cpp {hf.decode([i for i, _ in theirs])!r}")
             longest = max(longest, len(answer) if found is None else found[0])
-        check_same(longest >= 32, f"{name}: no answer is llama.cpp's for 32 tokens")
+        # Quantized weights are multiplied by inputs rounded in other ways, so those answers part where two tokens lie near each other.
+        check_same(name != "f32" or longest >= 32, f"{name}: no answer is llama.cpp's for 32 tokens")
 
 
 def main():
