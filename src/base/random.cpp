@@ -30,6 +30,17 @@ uint64_t Random::below(uint64_t bound) {
 
 double Random::uniform() { return static_cast<double>(next() >> 11) * 0x1.0p-53; }
 
+std::string random_hex(int digits) {
+  thread_local std::random_device device;
+  std::string out;
+  uint32_t bits = 0;
+  for (int i = 0; i < digits; ++i, bits >>= 4) {
+    if (i % 8 == 0) bits = device();
+    out += "0123456789abcdef"[bits & 15];
+  }
+  return out;
+}
+
 std::vector<int64_t> permutation(int64_t n, uint64_t seed, uint64_t epoch) {
   if (n < 0) fail_data("permutation", "the size must not be negative");
   std::vector<int64_t> order(static_cast<size_t>(n));

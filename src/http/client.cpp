@@ -1,8 +1,9 @@
 // A blocking client on Boost.Beast.
 #include "llama2zh/http/client.h"
 
-#include <sys/socket.h>
-#include <sys/time.h>
+#include <poll.h>
+
+#include <algorithm>
 
 #include "http/asio.h"
 #include "llama2zh/base/error.h"
@@ -11,12 +12,32 @@
 namespace llama2zh {
 namespace {
 
-void limit_reads(tcp::socket& socket, double seconds) {
-  timeval limit{};
-  limit.tv_sec = static_cast<time_t>(seconds);
-  limit.tv_usec = static_cast<suseconds_t>((seconds - static_cast<double>(limit.tv_sec)) * 1e6);
-  ::setsockopt(socket.native_handle(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-}
+// A socket whose reads end with an error when nothing comes for so long: Asio's own wait for ever.
+class PatientSocket {
+ public:
+  PatientSocket(tcp::socket& socket, double seconds)
+      : socket_(&socket), milliseconds_(static_cast<int>(std::min(seconds * 1000, 2e9))) {}
+  template <typename Buffers>
+  size_t read_some(const Buffers& buffers, ErrorCode& error) {
+    pollfd waiting{socket_->native_handle(), POLLIN, 0};
+    if (::poll(&waiting, 1, milliseconds_) == 0) {
+      error = asio::error::timed_out;
+      return 0;
+    }
+    return socket_->read_some(buffers, error);
+  }
+  template <typename Buffers>
+  size_t read_some(const Buffers& buffers) {
+    ErrorCode error;
+    const size_t bytes = read_some(buffers, error);
+    if (error) throw boost::system::system_error(error);
+    return bytes;
+  }
+
+ private:
+  tcp::socket* socket_;
+  int milliseconds_;
+};
 
 http::request<http::string_body> message_of(const HttpCall& call) {
   http::request<http::string_body> message;
@@ -32,7 +53,7 @@ http::request<http::string_body> message_of(const HttpCall& call) {
 }
 
 // The body, piece by piece. False where the listener hung up.
-bool read_body(tcp::socket& socket, beast::flat_buffer& buffer,
+bool read_body(PatientSocket& socket, beast::flat_buffer& buffer,
                http::response_parser<http::buffer_body>& parser, const HttpCall& call,
                HttpAnswer& answer) {
   char piece[16384];
@@ -72,7 +93,6 @@ HttpAnswer http_call(const HttpCall& call) {
   asio::connect(socket, found, error);
   if (error) fail_io(where, cat("can't be connected to: ", error.message()));
   socket.set_option(tcp::no_delay(true), error);
-  limit_reads(socket, call.timeout);
   http::write(socket, message_of(call), error);
   if (error) fail_io(where, cat("the request could not be sent: ", error.message()));
 
@@ -80,13 +100,14 @@ HttpAnswer http_call(const HttpCall& call) {
   http::response_parser<http::buffer_body> parser;
   parser.body_limit(boost::none);
   if (call.method == "HEAD") parser.skip(true);
-  http::read_header(socket, buffer, parser, error);
+  PatientSocket reader(socket, call.timeout);
+  http::read_header(reader, buffer, parser, error);
   if (error) fail_io(where, cat("no answer came: ", error.message()));
   HttpAnswer answer;
   answer.status = static_cast<int>(parser.get().result_int());
   for (const auto& field : parser.get())
     answer.headers.push_back({std::string(field.name_string()), std::string(field.value())});
-  read_body(socket, buffer, parser, call, answer);
+  read_body(reader, buffer, parser, call, answer);
   return answer;
 }
 

@@ -219,6 +219,7 @@ class StreamConnection final : public Connection,
     version_ = message.version();
     is_head_ = message.method() == http::verb::head;
     HttpRequest request = request_of(std::move(message), remote_);
+    request.arrived = began_;
     std::string body = std::exchange(request.body, {});
     told_ = request;
     request.body = std::move(body);

@@ -2,9 +2,9 @@
 #include "http/request_check.h"
 
 #include <algorithm>
-#include <random>
 #include <utility>
 
+#include "llama2zh/base/random.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/base/utf8.h"
 
@@ -32,13 +32,7 @@ std::string proper_id(std::string_view given) {
                c == '-' || c == '_';
       });
   if (proper) return std::string(given);
-  thread_local std::random_device device;
-  std::string out;
-  for (int i = 0; i < 2; ++i) {
-    uint32_t bits = device();
-    for (int digit = 0; digit < 8; ++digit, bits >>= 4) out += "0123456789abcdef"[bits & 15];
-  }
-  return out;
+  return random_hex(16);
 }
 
 BadRequest bad_request_of(const ErrorCode& error) {

@@ -2,21 +2,13 @@
 
 #include <algorithm>
 #include <ctime>
-#include <random>
 
+#include "llama2zh/base/random.h"
 #include "llama2zh/base/utf8.h"
 
 namespace llama2zh {
 
-std::string new_answer_id(const char* prefix) {
-  thread_local std::random_device device;
-  std::string out = prefix;
-  for (int i = 0; i < 3; ++i) {
-    uint32_t bits = device();
-    for (int digit = 0; digit < 8; ++digit, bits >>= 4) out += "0123456789abcdef"[bits & 15];
-  }
-  return out;
-}
+std::string new_answer_id(const char* prefix) { return prefix + random_hex(24); }
 
 int64_t unix_seconds() { return std::time(nullptr); }
 

@@ -46,7 +46,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
     exchange_->on_gone([weak] {
       if (const auto self = weak.lock()) self->cancel();
     });
-    const auto end = Deadlines::Clock::now() +
+    const auto end = exchange_->request().arrived +
                      std::chrono::duration_cast<Deadlines::Clock::duration>(
                          std::chrono::duration<double>(model_->config.request_timeout));
     const Deadlines::Handle deadline = model_->deadlines.call_at(end, [weak] {
@@ -119,7 +119,8 @@ class Answering : public std::enable_shared_from_this<Answering> {
   void note_time(size_t request, int64_t answer) {
     const auto now = Deadlines::Clock::now();
     const auto [it, first] = last_token_.try_emplace({request, answer}, now);
-    const std::chrono::duration<double> since = now - (first ? began_ : it->second);
+    const std::chrono::duration<double> since =
+        now - (first ? exchange_->request().arrived : it->second);
     if (first)
       model_->metrics->observe_first_token(since.count());
     else
@@ -168,7 +169,6 @@ class Answering : public std::enable_shared_from_this<Answering> {
   ServedModel* model_;
   std::shared_ptr<HttpExchange> exchange_;
   AnswerJob job_;
-  const Deadlines::Clock::time_point began_ = Deadlines::Clock::now();
 
   std::mutex mutex_;  // guards what follows
   Admission::Ticket ticket_;

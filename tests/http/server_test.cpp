@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "http/raw_socket.h"
+#include "http/soon.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/memory.h"
 #include "llama2zh/base/text.h"
@@ -19,18 +20,9 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
+using testing::soon;
 using ::testing::StartsWith;
 using Owner = std::shared_ptr<HttpExchange>;
-
-template <typename Condition>
-bool soon(const Condition& condition, double seconds = 5) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  return true;
-}
 
 // Says what it was asked, but to a few paths.
 class Server : public ::testing::Test {
@@ -269,6 +261,13 @@ TEST_F(Server, ClientsThatReadNothingAreGivenUp) {
   EXPECT_TRUE(exchange->gone());
   EXPECT_EQ(gone, 1);
   EXPECT_LT(accepted, 64 << 20);  // what the kernel takes, and 64 KiB
+}
+
+TEST_F(Server, ItsClientDoesNotWaitForEver) {
+  begin();
+  HttpCall impatient = call("/hold");
+  impatient.timeout = 0.2;
+  EXPECT_THROW(http_call(impatient), Error);
 }
 
 TEST_F(Server, UnansweredRequestsAreErrors) {

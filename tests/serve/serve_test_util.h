@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/engine_test_util.h"
+#include "http/soon.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/engine/session.h"
 #include "llama2zh/http/client.h"
@@ -17,16 +18,6 @@
 #include "llama2zh/serve/server.h"
 
 namespace llama2zh::testing {
-
-template <typename Condition>
-bool soon(const Condition& condition, double seconds = 10) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  return true;
-}
 
 // A server in this process, for a model of random weights: "tiny", template chatml.
 class ServerFixture : public ::testing::Test {

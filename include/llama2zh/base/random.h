@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <random>
+#include <string>
 #include <vector>
 
 namespace llama2zh {
@@ -22,6 +23,9 @@ class Random {
  private:
   std::mt19937_64 engine_;
 };
+
+// So many hex digits that nobody can foresee, for ids. Thread-safe.
+std::string random_hex(int digits);
 
 // The permutation of [0, n) that belongs to (seed, epoch).
 std::vector<int64_t> permutation(int64_t n, uint64_t seed, uint64_t epoch);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,7 @@ struct HttpRequest {
   // The client's X-Request-Id where it is one (letters, digits, -, _, at most 64), else a new one. Goes
   // back with the answer.
   std::string id;
+  std::chrono::steady_clock::time_point arrived;  // the first of it
 
   // The first of this name (any case); "" if there is none.
   std::string_view header(std::string_view name) const;
