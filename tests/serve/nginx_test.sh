@@ -57,6 +57,8 @@ for session in ("a", "b", "c", "d", "e", "f"):
     assert len({model_of(headers={"X-Session-Id": session}.items()) for _ in range(5)}) == 1, "a session sticks"
 assert len({model_of(headers={"X-Session-Id": str(i)}.items()) for i in range(32)}) == 2, "sessions are spread"
 
+assert ask("你好", headers={"Origin": f"http://127.0.0.1:{port}"}.items()).status == 200, "the page of this very site"
+assert ask("你好", headers={"Origin": "http://evil.example"}.items()).status == 403, "another site's page"
 
 answer = ask("你好", stream=True, tokens=400)
 begin, times = time.monotonic(), []
