@@ -25,15 +25,25 @@
 namespace llama2zh {
 namespace {
 
-c10::intrusive_ptr<c10d::Backend> gloo(const c10::intrusive_ptr<c10d::Store>& store,
-                                       const RankEnvironment& environment,
-                                       std::chrono::milliseconds timeout) {
+// Gloo whose connections can be ended. A rank that has seen another go may be all that a third one
+// waits for, which would not know of it until this rank ends.
+class Gloo final : public c10d::ProcessGroupGloo {
+ public:
+  using ProcessGroupGloo::ProcessGroupGloo;
+  void close_connections() {
+    for (const auto& context : contexts_) context->closeConnections();
+  }
+};
+
+c10::intrusive_ptr<Gloo> gloo(const c10::intrusive_ptr<c10d::Store>& store,
+                              const RankEnvironment& environment,
+                              std::chrono::milliseconds timeout) {
   auto options = c10d::ProcessGroupGloo::Options::create(timeout);
   options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(
       local_address_towards(environment.master_addr, environment.master_port)));
-  return c10::make_intrusive<c10d::ProcessGroupGloo>(
-      c10::make_intrusive<c10d::PrefixStore>("gloo", store), static_cast<int>(environment.rank),
-      static_cast<int>(environment.world_size), options);
+  return c10::make_intrusive<Gloo>(c10::make_intrusive<c10d::PrefixStore>("gloo", store),
+                                   static_cast<int>(environment.rank),
+                                   static_cast<int>(environment.world_size), options);
 }
 
 #ifdef USE_C10D_NCCL
@@ -60,6 +70,7 @@ bool is_transport_error(const std::exception& error) {
 
 struct ProcessGroup::State {
   c10::intrusive_ptr<c10d::Store> store;
+  c10::intrusive_ptr<Gloo> gloo;
   c10::intrusive_ptr<c10d::ProcessGroup> group;
 };
 
@@ -78,8 +89,9 @@ ProcessGroup::ProcessGroup(const RankEnvironment& environment, at::Device device
   guarded("connecting with the other ranks", [&] {
     state_->group = c10::make_intrusive<c10d::ProcessGroup>(state_->store, static_cast<int>(rank()),
                                                             static_cast<int>(size()));
+    state_->gloo = gloo(state_->store, environment_, timeout_);
     state_->group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO,
-                              gloo(state_->store, environment_, timeout_));
+                              state_->gloo);
 #ifdef USE_C10D_NCCL
     if (device.is_cuda()) {
       state_->group->setBackend(c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::NCCL,
@@ -96,6 +108,10 @@ ProcessGroup::~ProcessGroup() = default;
 c10d::ProcessGroup& ProcessGroup::backend() { return *state_->group; }
 
 void ProcessGroup::fail(const std::string& what, const std::string& problem) {
+  try {
+    if (state_->gloo) state_->gloo->close_connections();
+  } catch (const std::exception&) {  // they are gone already
+  }
   const RollCall call = roll_call(*state_->store, environment_, what);
   std::vector<int64_t> lost;
   std::string others;
