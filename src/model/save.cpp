@@ -79,6 +79,7 @@ void save_model(const std::filesystem::path& folder, const LlamaConfig& config,
   stored.dtype = dtype_name(options.dtype);
   write_config_files(folder, stored);
   if (tokenizer != nullptr) tokenizer->save(folder, options.template_name);
+  if (!options.manifest) return;
   Manifest manifest;
   manifest.kind = "model";
   if (tokenizer != nullptr) manifest.tokenizer_sha256 = tokenizer->fingerprint();

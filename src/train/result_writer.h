@@ -19,8 +19,8 @@ class ResultWriter {
  public:
   ResultWriter(const RunConfig& config, RowKind kind, const RunInputs& inputs, Llama& model);
 
-  // Into an existing folder: an adapter (method lora) or a model, with the tokenizer. `trained`: a B
-  // of zeros is a mistake.
+  // Into an existing folder: an adapter (method lora) or a model, with the tokenizer, without
+  // a manifest. `trained`: a B of zeros is a mistake.
   void write(const std::filesystem::path& folder, at::ScalarType dtype, bool trained) const;
   // What trains, in fp32, for a checkpoint; `copy` as in WeightsSnapshot.
   WeightsWriter snapshot(bool copy) const;

@@ -159,7 +159,19 @@ TEST_F(Recipe, FullMethodLeavesAModelFolder) {
   run.model.dtype = "bfloat16";
   run.train.learning_rate = 0;
   run.train.save_steps = 4;
+  // While other ranks write their parts, nothing reads the folder: there is no manifest yet.
+  const fs::path unfinished =
+      fs::path(run.output_dir) / cat("checkpoint-4", StagedFolder::kSuffix);
+  int64_t weights_written = 0;
+  set_checkpoint_hook([&](std::string_view point) {
+    if (point != "weights") return;
+    ++weights_written;
+    EXPECT_TRUE(fs::exists(unfinished / "model.safetensors"));
+    EXPECT_FALSE(has_manifest(unfinished));
+  });
   EXPECT_EQ(run_training(run, RowKind::kPretrain), TrainOutcome::kFinished);
+  set_checkpoint_hook({});
+  EXPECT_EQ(weights_written, 1);
   EXPECT_EQ(read_manifest(run.output_dir).kind, "model");
   // Masters come from the stored float32, not from the arithmetic's bfloat16.
   const OpenModel before = open_model(base()), after = open_model(run.output_dir);

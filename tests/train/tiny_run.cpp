@@ -99,7 +99,7 @@ TinyRun::TinyRun(const TinyOptions& options, const std::filesystem::path& output
     if (options.full) {
       return [weights = held_weights(*model_, copy), this](const fs::path& folder) {
         const auto weight = [&](const std::string& name) { return weights.at(name); };
-        save_model(folder, model_->config, weight, nullptr, {});
+        save_model(folder, model_->config, weight, nullptr, {.manifest = false});
       };
     }
     return [adapter = extract_adapter(*model_, lora_, "base", at::kFloat, copy)](

@@ -76,6 +76,9 @@ struct SaveOptions {
   at::ScalarType dtype = at::kFloat;
   uint64_t max_shard_bytes = 5'000'000'000;
   std::string template_name;  // chat template to store with the tokenizer
+  // False where the folder is not complete yet and its writer writes one: a manifest reads every file,
+  // and in a checkpoint those of other ranks are still being written.
+  bool manifest = true;
 };
 void save_model(const std::filesystem::path& folder, const LlamaConfig& config,
                 const std::function<at::Tensor(const std::string& name)>& weight,
