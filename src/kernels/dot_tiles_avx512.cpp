@@ -3,7 +3,7 @@
 // the processor's own prefetching handles badly. So memory is asked for in the order in which it
 // lies: while all passes over one group of rows run, the next group comes into the second-level
 // cache, some lines a step, evenly over the passes. One or two rows of x take the weight's rows one
-// by one instead.
+// by one instead, and ask for what lies kStreamAhead further on (22 -> 31 GB/s of 33 on a Xeon).
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
@@ -15,7 +15,8 @@
 namespace llama2zh {
 namespace {
 
-constexpr int kGroup = 6;  // rows of the weight
+constexpr int kGroup = 6;               // rows of the weight
+constexpr int64_t kStreamAhead = 4096;  // bytes, where its rows are taken one by one
 
 int64_t steps_of(int64_t in) { return (in + kDotWidth - 1) / kDotWidth; }
 int64_t passes_of(int64_t rows) { return (rows + kDotRows - 1) / kDotRows; }
@@ -175,7 +176,8 @@ void dot_product_avx512(const Bf16* x, int64_t rows, int64_t in, int64_t out, co
   for (; column < end; ++column) {
     for (int64_t pass = 0; pass < passes; ++pass) {
       const int64_t row = pass_begin(rows, pass), count = pass_begin(rows, pass + 1) - row;
-      dot_tile_of<1, 0>(count)(x + row * padded, weight + column * in, in, out, nullptr,
+      const char* next = reinterpret_cast<const char*>(weight + column * in) + kStreamAhead;
+      dot_tile_of<1, 1>(count)(x + row * padded, weight + column * in, in, out, next,
                                y + row * out + column);
     }
   }

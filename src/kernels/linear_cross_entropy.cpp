@@ -134,7 +134,9 @@ class LinearCrossEntropyFunction : public torch::autograd::Function<LinearCrossE
                             const at::Tensor& labels, const LossOptions& options, bool needs_hidden,
                             bool needs_weight) {
     const at::Tensor rows = labels.ge(0).nonzero().squeeze(1);
-    const at::ScalarType type = product_type(hidden);
+    // A narrower head would be copied whole: not worth the memory.
+    const at::ScalarType type =
+        weight.scalar_type() == at::kFloat ? large_product_type(hidden) : product_type(hidden);
     const at::Tensor& trained = trained_rows ? *trained_rows : weight;
     HeadLoss head =
         head_loss(rows_for_product(hidden, rows, type),

@@ -28,8 +28,9 @@ struct ProductShape {
 
 // Numbers that differ, without a draw from the run's random generator.
 at::Tensor ramp(int64_t rows, int64_t columns, at::ScalarType type, at::Device device) {
-  const at::Tensor x = at::linspace(-1, 1, rows * columns, at::device(device)).to(type);
-  return x.view({rows, columns}).to(product_type(x));
+  const at::Tensor line = at::linspace(-1, 1, rows * columns, at::device(device)).to(type);
+  const at::Tensor x = line.view({rows, columns});
+  return x.to(large_product_type(x));
 }
 
 double seconds_of_product(const at::Tensor& x, const at::Tensor& weight) {

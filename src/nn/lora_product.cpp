@@ -22,8 +22,9 @@ class LoraProductFunction : public torch::autograd::Function<LoraProductFunction
                             const at::Tensor& a, const at::Tensor& b, const Linear& linear,
                             bool trains, double p) {
     const double scaling = linear.lora->scaling;
-    const at::Tensor x = input.contiguous();
-    const at::ScalarType type = x.scalar_type();
+    const at::Tensor kept = input.contiguous();
+    const at::ScalarType type = linear.quantized ? kept.scalar_type() : large_product_type(kept);
+    const at::Tensor x = kept.to(type);
     const HashedDropout dropout = p > 0 ? HashedDropout::draw(p) : HashedDropout(0, 0);
     const bool invariant = !trains && InvariantProducts::active();
     const at::Tensor dropped = p > 0 ? dropout.apply(x) : x, narrow = a.to(type);
@@ -37,22 +38,22 @@ class LoraProductFunction : public torch::autograd::Function<LoraProductFunction
       y.addmm_(low, b.to(type).t());
     }
     const QuantizedMatrix matrix = linear.quantized ? *linear.quantized : QuantizedMatrix{};
-    ctx->save_for_backward(
-        {x, linear.weight, a, b, low, matrix.codes, matrix.scales, matrix.zeros, matrix.columns});
+    ctx->save_for_backward({kept, linear.weight, a, b, low, matrix.codes, matrix.scales,
+                            matrix.zeros, matrix.columns});
     ctx->saved_data["shape"] =
         std::vector<int64_t>{matrix.out, matrix.in, matrix.bits, matrix.group_size};
     ctx->saved_data["scaling"] = scaling;
     ctx->saved_data["p"] = p;
     ctx->saved_data["seed"] = static_cast<int64_t>(dropout.seed());
-    return y;
+    return y.to(kept.scalar_type());
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  const torch::autograd::variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
-    const at::Tensor &x = saved[0], &weight = saved[1], &a = saved[2], &b = saved[3];
-    const at::Tensor &low = saved[4], t = grads[0].contiguous();
-    const at::ScalarType type = x.scalar_type();
+    const at::Tensor &weight = saved[1], &a = saved[2], &b = saved[3], &low = saved[4];
+    const at::ScalarType type = low.scalar_type();  // of the products
+    const at::Tensor x = saved[0].to(type), t = grads[0].contiguous().to(type);
     const double p = ctx->saved_data["p"].toDouble();
     const HashedDropout dropout(p, static_cast<uint64_t>(ctx->saved_data["seed"].toInt()));
     // A wide product with a narrow one is fastest with the narrow one's transpose in front.
@@ -69,6 +70,7 @@ class LoraProductFunction : public torch::autograd::Function<LoraProductFunction
         dx.addmm_(u, a.to(type));
       }
     }
+    if (dx.defined()) dx = dx.to(saved[0].scalar_type());
     return {dx, da, db, at::Tensor(), at::Tensor(), at::Tensor()};
   }
 

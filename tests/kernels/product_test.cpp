@@ -3,7 +3,12 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/randn_like.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
 
 #include "kernels/tensor_checks.h"
 
@@ -49,6 +54,34 @@ TEST(LinearProductMasters, AMasterIsMultipliedInTheActivationsType) {
   y.sum().backward();
   EXPECT_EQ(master.grad().scalar_type(), at::kFloat);
   EXPECT_EQ(x.grad().scalar_type(), at::kBFloat16);
+}
+
+// Formed in bfloat16 or float32 (large_product_type), into bfloat16 either way, forward and backward.
+TEST(LargeProduct, IsTheExactOneRoundedToBfloat16) {
+  constexpr int64_t kRows = 200;
+  const at::Tensor weight = (at::randn({2 * kOut, kIn}) / 32).to(at::kBFloat16);
+  const at::Tensor x = at::randn({2, kRows / 2, kIn}).to(at::kBFloat16).requires_grad_(true);
+  const at::Tensor trained = weight.clone().requires_grad_(true);
+  const at::Tensor y = linear_product(x, trained);
+  EXPECT_EQ(y.scalar_type(), at::kBFloat16);
+  const at::Tensor wide = weight.to(at::kFloat), wide_x = x.detach().to(at::kFloat);
+  EXPECT_LT(relative_difference(y.detach(), at::linear(wide_x, wide)), 4e-3);
+  const at::Tensor y_grad = at::randn_like(y);
+  y.backward(y_grad);
+  ASSERT_EQ(x.grad().scalar_type(), at::kBFloat16);
+  ASSERT_EQ(trained.grad().scalar_type(), at::kBFloat16);
+  const at::Tensor wide_grad = y_grad.to(at::kFloat).view({kRows, -1});
+  EXPECT_LT(relative_difference(x.grad().view({kRows, -1}), wide_grad.mm(wide)), 4e-3);
+  EXPECT_LT(relative_difference(trained.grad(), wide_grad.t().mm(wide_x.view({kRows, -1}))), 4e-3);
+}
+
+TEST(LargeProduct, FewRowsStayInTheirOwnType) {
+  const at::Tensor x = at::zeros({200, 8}, at::kBFloat16);
+  EXPECT_EQ(large_product_type(x.narrow(0, 0, 8)), product_type(x));
+  EXPECT_EQ(large_product_type(x.to(at::kFloat)), at::kFloat);
+  const char* wanted = std::getenv("LLAMA2ZH_LARGE_PRODUCTS");
+  if (wanted == nullptr || *wanted == '\0') GTEST_SKIP() << "the processor decides";
+  EXPECT_EQ(large_product_type(x), std::string(wanted) == "float32" ? at::kFloat : product_type(x));
 }
 
 TEST(ProductType, IsTheTensorsOwnUnlessTheProcessorIsSlowInIt) {

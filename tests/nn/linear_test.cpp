@@ -108,6 +108,27 @@ TEST(Linear, MastersAreCastToTheActivationsType) {
   EXPECT_EQ(linear.lora->a.grad().scalar_type(), at::kFloat);
 }
 
+// Many rows of bfloat16, which some processors multiply as float32: what comes out has x's type.
+TEST(Linear, ManyRowsOfBfloat16) {
+  Linear linear = random_linear();
+  linear.weight = linear.weight.to(at::kBFloat16);
+  const at::Tensor x = at::randn({200, 10}).to(at::kBFloat16).requires_grad_(true);
+  const at::Tensor wide = x.detach().to(at::kFloat).requires_grad_(true);
+  const at::Tensor seed = at::randn({200, 6}).to(at::kBFloat16);
+  const at::Tensor y = linear.forward(x, true);
+  y.backward(seed);
+  const at::Tensor db = linear.lora->b.grad().clone();
+  linear.lora->b.mutable_grad().reset();
+  const at::Tensor exact = linear.forward(wide, true);
+  exact.backward(seed.to(at::kFloat));
+  EXPECT_EQ(y.scalar_type(), at::kBFloat16);
+  EXPECT_EQ(x.grad().scalar_type(), at::kBFloat16);
+  EXPECT_EQ(db.scalar_type(), at::kFloat);
+  EXPECT_LT(testing::relative_difference(y.detach(), exact.detach()), 0.02);
+  EXPECT_LT(testing::relative_difference(x.grad(), wide.grad()), 0.02);
+  EXPECT_LT(testing::relative_difference(db, linear.lora->b.grad()), 0.02);
+}
+
 Linear random_dora(double dropout = 0) {
   Linear linear = random_linear(dropout);
   linear.lora->magnitude = at::rand({6}).add_(0.5).requires_grad_(true);

@@ -160,8 +160,7 @@ TEST_F(Recipe, FullMethodLeavesAModelFolder) {
   run.train.learning_rate = 0;
   run.train.save_steps = 4;
   // While other ranks write their parts, nothing reads the folder: there is no manifest yet.
-  const fs::path unfinished =
-      fs::path(run.output_dir) / cat("checkpoint-4", StagedFolder::kSuffix);
+  const fs::path unfinished = fs::path(run.output_dir) / cat("checkpoint-4", StagedFolder::kSuffix);
   int64_t weights_written = 0;
   set_checkpoint_hook([&](std::string_view point) {
     if (point != "weights") return;

@@ -9,12 +9,17 @@ namespace llama2zh {
 // slower than converting to float32 on the fly.
 at::ScalarType product_type(const at::Tensor& x);
 
+// The same for products of many rows with a matrix. float32 also for bfloat16 on processors that
+// multiply bfloat16, but float32 faster: there the matrix is converted a block at a time, and sums
+// are rounded once, at the end.
+at::ScalarType large_product_type(const at::Tensor& x);
+
 // Whether this processor multiplies bfloat16 at least as fast as float32.
 bool has_fast_bfloat16();
 
 // y = x W^T for x [..., in] and a weight [out, in] of any float type: [..., out] in x's type.
-// Where the types differ the weight is cast to x's a few rows at a time on a CPU (whole on a GPU),
-// and again in backward(): no converted copy of a frozen or memory-mapped matrix outlives the call.
+// It is formed in large_product_type(x); where the weight's type is another, the weight is cast a few
+// rows at a time on a CPU (whole on a GPU), and again in backward(): no converted copy of a frozen or memory-mapped matrix outlives the call.
 // The weight's gradient comes in the weight's type.
 at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight);
 
