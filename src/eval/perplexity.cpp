@@ -1,8 +1,6 @@
-// Perplexity over windows. Without overlap each window is BOS and window-1 tokens in, window tokens
-// predicted. With overlap the stream is BOS + text, cut as in Hugging Face's guide: window [begin,
-// end) predicts what no window before it did, from up to `window` - `stride` tokens of context; the
-// last token of a window is only a target, so it never goes in. The head runs over kHeadRows
-// positions at a time: logits of a whole window over 50,000 pieces would take a gigabyte.
+// Perplexity over windows of BOS + text. The last token of a window is only a target, so it never goes
+// in. The head runs over kHeadRows positions at a time: logits of a whole window over 50,000 pieces
+// would take a gigabyte.
 #include "llama2zh/eval/perplexity.h"
 
 #include <ATen/TensorOperators.h>
@@ -30,9 +28,13 @@ at::Tensor to_tensor(std::span<const TokenId> ids, at::Device device) {
   return tensor.to(device);
 }
 
-// Summed nll of `targets` as the continuations of the last targets.size() positions of `inputs`.
-double window_nll(const Llama& model, std::span<const TokenId> inputs,
-                  std::span<const TokenId> targets) {
+struct Sums {
+  double nll = 0, squares = 0;
+};
+
+// Of `targets` as the continuations of the last targets.size() positions of `inputs`.
+Sums window_sums(const Llama& model, std::span<const TokenId> inputs,
+                 std::span<const TokenId> targets) {
   const at::NoGradGuard no_grad;
   const auto length = static_cast<int64_t>(inputs.size());
   const auto scored = static_cast<int64_t>(targets.size());
@@ -40,70 +42,119 @@ double window_nll(const Llama& model, std::span<const TokenId> inputs,
   const at::Tensor hidden =
       model.forward(to_tensor(inputs, model.device()), context).narrow(0, length - scored, scored);
   const at::Tensor wanted = to_tensor(targets, model.device());
-  double nll = 0;
+  Sums sums;
   for (int64_t row = 0; row < scored; row += kHeadRows) {
     const int64_t rows = std::min(kHeadRows, scored - row);
     const at::Tensor logits = model.logits(hidden.narrow(0, row, rows));
     const at::Tensor at_target = logits.gather(1, wanted.narrow(0, row, rows).unsqueeze(1));
-    nll += (at::logsumexp(logits, 1) - at_target.squeeze(1)).sum(at::kDouble).item<double>();
+    const at::Tensor nll = (at::logsumexp(logits, 1) - at_target.squeeze(1)).to(at::kDouble);
+    sums.nll += nll.sum().item<double>();
+    sums.squares += nll.square().sum().item<double>();
   }
-  return nll;
+  return sums;
 }
 
-void check_window(const LlamaConfig& config, int64_t window, int64_t stride) {
+// A window of the stream [begin, end), of which [scored, end) count; BOS may take its first token's place.
+struct Window {
+  size_t begin, scored, end;
+  bool bos_first = false;
+};
+
+std::vector<Window> windows_of(size_t size, const PerplexityRule& rule) {
+  const auto width = static_cast<size_t>(rule.window), step = static_cast<size_t>(rule.stride);
+  std::vector<Window> windows;
+  if (rule.protocol == PerplexityProtocol::kLlamaCpp) {
+    for (size_t begin = 0; begin + width <= size; begin += width)
+      windows.push_back({begin, begin + width / 2 + 1, begin + width, true});
+  } else if (rule.protocol == PerplexityProtocol::kWindows && step == width) {
+    // The token before the first target gives its place to BOS.
+    for (size_t begin = 0; begin + 1 < size; begin += width)
+      windows.push_back({begin, begin + 1, std::min(begin + 1 + width, size), true});
+  } else {
+    size_t scored = 0;
+    for (size_t begin = 0; scored < size; begin += step) {
+      const size_t end = std::min(begin + width, size);
+      windows.push_back({begin, std::max(scored, begin + 1), end});
+      scored = end;
+    }
+  }
+  return windows;
+}
+
+}  // namespace
+
+void check_rule(const PerplexityRule& rule, const LlamaConfig& config) {
+  const int64_t window = rule.window, stride = rule.stride;
   if (window < 2 || window > config.context_length()) {
     fail_usage("window", cat("is ", window, ", must be between 2 and the model's context of ",
                              config.context_length()));
   }
   if (stride < 1 || stride > window)
     fail_usage("stride", cat("is ", stride, ", must be between 1 and the window of ", window));
+  if (rule.protocol == PerplexityProtocol::kLlamaCpp && stride != window)
+    fail_usage("stride", cat("is ", stride, ": protocol llama.cpp knows no overlap"),
+               "leave it out, or choose protocol hf");
 }
 
-}  // namespace
-
+double PerplexityResult::standard_error() const {
+  if (tokens < 2) return 0;
+  const double count = static_cast<double>(tokens), mean = nll_per_token();
+  return std::sqrt(std::max(0.0, nll_squares / count - mean * mean) / (count - 1));
+}
 double PerplexityResult::perplexity() const { return std::exp(nll_per_token()); }
 double PerplexityResult::bits_per_character() const {
-  return nll / std::numbers::ln2 / static_cast<double>(characters);
+  return nll_per_token() / std::numbers::ln2 * static_cast<double>(text_tokens) /
+         static_cast<double>(characters);
 }
 double PerplexityResult::bits_per_byte() const {
-  return nll / std::numbers::ln2 / static_cast<double>(bytes);
+  return nll_per_token() / std::numbers::ln2 * static_cast<double>(text_tokens) /
+         static_cast<double>(bytes);
+}
+double PerplexityResult::bits_error() const {
+  return bits_per_character() * standard_error() / nll_per_token();
+}
+
+void PerplexityResult::add(const PerplexityResult& part) {
+  tokens += part.tokens;
+  text_tokens += part.text_tokens;
+  characters += part.characters;
+  bytes += part.bytes;
+  nll += part.nll;
+  nll_squares += part.nll_squares;
+}
+
+PerplexityResult measure_perplexity(const Llama& model, TokenId bos, std::span<const TokenId> ids,
+                                    const PerplexityRule& rule,
+                                    const std::function<void(int64_t)>& on_tokens) {
+  check_rule(rule, model.config);
+  std::vector<TokenId> stream = {bos};
+  stream.insert(stream.end(), ids.begin(), ids.end());
+  PerplexityResult result;
+  result.text_tokens = static_cast<int64_t>(ids.size());
+  std::vector<TokenId> inputs;
+  for (const Window& window : windows_of(stream.size(), rule)) {
+    if (window.scored >= window.end) continue;
+    inputs.assign(stream.begin() + static_cast<std::ptrdiff_t>(window.begin),
+                  stream.begin() + static_cast<std::ptrdiff_t>(window.end) - 1);
+    if (window.bos_first) inputs.front() = bos;
+    const auto targets =
+        std::span<const TokenId>(stream).subspan(window.scored, window.end - window.scored);
+    const Sums sums = window_sums(model, inputs, targets);
+    result.nll += sums.nll;
+    result.nll_squares += sums.squares;
+    result.tokens += static_cast<int64_t>(targets.size());
+    if (on_tokens) on_tokens(static_cast<int64_t>(targets.size()));
+  }
+  return result;
 }
 
 PerplexityResult measure_perplexity(const Llama& model, const Tokenizer& tokenizer,
-                                    std::string_view text, int64_t window, int64_t stride,
+                                    std::string_view text, const PerplexityRule& rule,
                                     const std::function<void(int64_t)>& on_tokens) {
-  check_window(model.config, window, stride);
-  std::vector<TokenId> stream = {tokenizer.bos_id()};
-  const std::vector<TokenId> ids = tokenizer.encode(text);
-  stream.insert(stream.end(), ids.begin(), ids.end());
-
-  PerplexityResult result;
+  PerplexityResult result =
+      measure_perplexity(model, tokenizer.bos_id(), tokenizer.encode(text), rule, on_tokens);
   result.characters = static_cast<int64_t>(utf8_length(text));
   result.bytes = static_cast<int64_t>(text.size());
-  const std::span<const TokenId> all = stream;
-  const size_t size = all.size();
-  const auto width = static_cast<size_t>(window), step = static_cast<size_t>(stride);
-  const auto score = [&](std::span<const TokenId> inputs, std::span<const TokenId> targets) {
-    result.nll += window_nll(model, inputs, targets);
-    result.tokens += static_cast<int64_t>(targets.size());
-    if (on_tokens) on_tokens(static_cast<int64_t>(targets.size()));
-  };
-  if (step == width) {
-    std::vector<TokenId> inputs;
-    for (size_t begin = 1; begin < size; begin += width) {
-      const auto targets = all.subspan(begin, std::min(width, size - begin));
-      inputs.assign(1, tokenizer.bos_id());
-      inputs.insert(inputs.end(), targets.begin(), targets.end() - 1);
-      score(inputs, targets);
-    }
-  } else {
-    size_t scored = 1;  // of the stream; BOS itself is not predicted
-    for (size_t begin = 0; scored < size; begin += step) {
-      const size_t end = std::min(begin + width, size);
-      score(all.subspan(begin, end - begin - 1), all.subspan(scored, end - scored));
-      scored = end;
-    }
-  }
   return result;
 }
 

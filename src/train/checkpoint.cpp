@@ -127,6 +127,10 @@ TrainingState read_training_state(const fs::path& checkpoint) {
     state.nonfinite = value.at("nonfinite_steps").get<int64_t>();
     state.evaluated = value.at("evaluated_step").get<int64_t>();
     state.best = best_from_json(value.at("best"));
+    const ordered_json guard = value.value("guard", ordered_json::object());  // none in older ones
+    if (guard.contains("before")) {
+      state.guard = {optional_number(guard.at("before")), optional_number(guard.at("now"))};
+    }
     state.loss_scale.scale = value.at("loss_scale").get<double>();
     state.loss_scale.good_steps = value.at("loss_scale_good_steps").get<int64_t>();
     state.tokens = value.at("tokens").get<int64_t>();

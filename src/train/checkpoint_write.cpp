@@ -51,6 +51,7 @@ ordered_json state_to_json(const TrainingState& state) {
           {"nonfinite_steps", state.nonfinite},
           {"evaluated_step", state.evaluated},
           {"best", best_to_json(state.best)},
+          {"guard", {{"before", or_null(state.guard.before)}, {"now", or_null(state.guard.now)}}},
           {"loss_scale", state.loss_scale.scale},
           {"loss_scale_good_steps", state.loss_scale.good_steps},
           {"tokens", state.tokens},

@@ -73,6 +73,7 @@ Trainer::Trainer(TrainerParts parts, const TrainerConfig& config)
       state_(parts_.state),
       stop_(config.max_minutes, parts_.started),
       best_rule_(config, names_of(parts_.validation)),
+      guard_(config, config.eval_steps, names_of(parts_.validation)),
       writer_(parts_.output_dir, config.save_total_limit) {
   if (runner_.optimizer().parameters().empty()) {
     fail_usage("train", "nothing is trained", "set lora.target_modules or lora.modules_to_save");
@@ -197,7 +198,9 @@ TrainOutcome Trainer::stop() {
 TrainOutcome Trainer::finish() {
   const bool early = state_.step < steps_.total();
   if (progress_) progress_->finish(early ? "stopped early" : "");
-  if (early) {
+  if (early && guard_.stops(state_.guard)) {
+    log_info(cat("stopping early: too much is forgotten, ", guard_.describe(state_.guard)));
+  } else if (early) {
     log_info(cat("stopping early: ", state_.best.without_improvement,
                  " evaluations in a row were not better than step ", state_.best.step, "'s"));
   }
@@ -225,7 +228,9 @@ TrainOutcome Trainer::run() {
   }
   // A stop may have cut an evaluation off: the run that goes on catches up.
   if (is_due(config_.eval_steps, state_.step) && state_.evaluated != state_.step) evaluate();
-  while (state_.step < steps_.total() && !best_rule_.gives_up(state_.best)) {
+  if (guard_.watches() && !state_.guard.before) evaluate();
+  while (state_.step < steps_.total() && !best_rule_.gives_up(state_.best) &&
+         !guard_.stops(state_.guard)) {
     if (stop_now()) return stop();
     if (profiler_) profiler_->before_step();
     take_step();

@@ -98,6 +98,13 @@ void Trainer::evaluate() {
   state_.evaluated = state_.step;
   if (results.empty()) return;
   history_.add(results, state_.step, epoch());
+  guard_.update(state_.guard, results);
+  if (guard_.watches() && is_first()) {
+    const std::string text = guard_.describe(state_.guard);
+    guard_.over_budget(state_.guard) ? log_warning("forgetting: " + text)
+                                     : log_info("forgetting: " + text);
+  }
+  if (state_.step == 0) return;  // the base model is no candidate for the best
   latest_loss_ = best_rule_.metric(results);
   if (best_rule_.update(state_.best, *latest_loss_, state_.step)) {
     best_evaluation_ = results;

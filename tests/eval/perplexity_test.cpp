@@ -16,6 +16,10 @@ namespace {
 
 constexpr const char* kText = "人工智能 is AI. 人人工\n";
 
+PerplexityRule windows(int64_t window, int64_t stride) {
+  return {PerplexityProtocol::kWindows, window, stride};
+}
+
 class Perplexity : public ::testing::Test {
  protected:
   // One forward pass for each predicted token, its context taken from the definition.
@@ -57,35 +61,84 @@ TEST_F(Perplexity, EqualsTheNaiveLoop) {
   ASSERT_GT(ids.size(), 16u);
   for (const auto& [window, stride] : std::vector<std::pair<int64_t, int64_t>>{
            {64, 64}, {8, 8}, {2, 2}, {8, 4}, {8, 1}, {8, 7}, {2, 1}, {64, 10}}) {
-    const PerplexityResult got = measure_perplexity(*model_, tokenizer_, kText, window, stride);
+    const PerplexityResult got =
+        measure_perplexity(*model_, tokenizer_, kText, windows(window, stride));
     EXPECT_EQ(got.tokens, static_cast<int64_t>(ids.size()));
     EXPECT_NEAR(got.nll, naive_nll(ids, window, stride), 1e-3) << window << "/" << stride;
   }
 }
 
+TEST_F(Perplexity, ProtocolsScoreTheirOwnTokens) {
+  const std::vector<TokenId> ids = tokenizer_.encode(kText);
+  const auto all = static_cast<int64_t>(ids.size());
+  const auto measured = [&](PerplexityProtocol protocol, int64_t window, int64_t stride) {
+    return measure_perplexity(*model_, tokenizer_, kText, {protocol, window, stride});
+  };
+  // With overlap the guide's windows are ours; without, each loses its first token, for the text's is
+  // BOS.
+  EXPECT_EQ(measured(PerplexityProtocol::kHuggingFace, 8, 4).nll,
+            measured(PerplexityProtocol::kWindows, 8, 4).nll);
+  const PerplexityResult apart = measured(PerplexityProtocol::kHuggingFace, 8, 8);
+  EXPECT_EQ(apart.tokens, all + 1 - (all + 8) / 8);
+  EXPECT_EQ(apart.text_tokens, all);
+  // llama.cpp's windows of 8: BOS for their first token, and 5, 6, 7 are scored.
+  const PerplexityResult chunks = measured(PerplexityProtocol::kLlamaCpp, 8, 8);
+  EXPECT_EQ(chunks.tokens, (all + 1) / 8 * 3);
+  double nll = 0;
+  std::vector<TokenId> stream = {1};
+  stream.insert(stream.end(), ids.begin(), ids.end());
+  for (size_t begin = 0; begin + 8 <= stream.size(); begin += 8) {
+    const std::vector<TokenId> tail(stream.begin() + static_cast<std::ptrdiff_t>(begin) + 1,
+                                    stream.begin() + static_cast<std::ptrdiff_t>(begin) + 8);
+    const std::vector<TokenId> head(tail.begin(), tail.begin() + 4);
+    nll += naive_nll(tail, 64, 64) - naive_nll(head, 64, 64);
+  }
+  EXPECT_NEAR(chunks.nll, nll, 1e-3);
+  EXPECT_THROW(measured(PerplexityProtocol::kLlamaCpp, 8, 4), Error);
+}
+
+TEST_F(Perplexity, StandardErrorIsThatOfTheMean) {
+  PerplexityResult result;
+  result.tokens = 4;
+  result.nll = 10;          // 1, 2, 3, 4
+  result.nll_squares = 30;  // variance 1.25 about the mean
+  EXPECT_DOUBLE_EQ(result.standard_error(), std::sqrt(1.25 / 3));
+  const PerplexityResult got = measure_perplexity(*model_, tokenizer_, kText, windows(64, 64));
+  double squares = 0;
+  const std::vector<TokenId> ids = tokenizer_.encode(kText);
+  double before = 0;
+  for (size_t i = 1; i <= ids.size(); ++i) {
+    const double sum =
+        naive_nll({ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(i)}, 64, 64);
+    squares += (sum - before) * (sum - before);
+    before = sum;
+  }
+  EXPECT_NEAR(got.nll_squares, squares, 1e-2);
+}
+
 TEST_F(Perplexity, CountsCharactersAndBytes) {
-  const PerplexityResult got = measure_perplexity(*model_, tokenizer_, "人a\n", 8, 8);
+  const PerplexityResult got = measure_perplexity(*model_, tokenizer_, "人a\n", windows(8, 8));
   EXPECT_EQ(got.characters, 3);
   EXPECT_EQ(got.bytes, 5);
   EXPECT_DOUBLE_EQ(got.bits_per_character() * 3, got.bits_per_byte() * 5);
   EXPECT_DOUBLE_EQ(got.bits_per_byte() * 5 * std::log(2.0), got.nll);
   EXPECT_DOUBLE_EQ(std::log(got.perplexity()) * static_cast<double>(got.tokens), got.nll);
-  EXPECT_EQ(measure_perplexity(*model_, tokenizer_, "", 8, 8).tokens, 0);
+  EXPECT_EQ(measure_perplexity(*model_, tokenizer_, "", windows(8, 8)).tokens, 0);
 }
 
 TEST_F(Perplexity, ReportsEachTokenOnce) {
   for (const int64_t stride : {3, 8}) {
     int64_t reported = 0;
-    const PerplexityResult got = measure_perplexity(*model_, tokenizer_, kText, 8, stride,
+    const PerplexityResult got = measure_perplexity(*model_, tokenizer_, kText, windows(8, stride),
                                                     [&](int64_t tokens) { reported += tokens; });
     EXPECT_EQ(reported, got.tokens);
   }
 }
 
 TEST_F(Perplexity, WindowsBeyondTheContextAreRefused) {
-  EXPECT_THROW(measure_perplexity(*model_, tokenizer_, kText, 65, 65), Error);
-  EXPECT_THROW(measure_perplexity(*model_, tokenizer_, kText, 8, 9), Error);
-  EXPECT_THROW(measure_perplexity(*model_, tokenizer_, kText, 8, 0), Error);
+  EXPECT_THROW(measure_perplexity(*model_, tokenizer_, kText, windows(65, 65)), Error);
+  EXPECT_THROW(measure_perplexity(*model_, tokenizer_, kText, windows(8, 9)), Error);
+  EXPECT_THROW(measure_perplexity(*model_, tokenizer_, kText, windows(8, 0)), Error);
 }
 
 TEST(PerplexityReference, EqualsTransformersOnStories260k) {
@@ -100,8 +153,8 @@ TEST(PerplexityReference, EqualsTransformersOnStories260k) {
   for (const json& test : reference["perplexity"]) {
     const std::string text = test.contains("content") ? test["content"].get<std::string>() : golden;
     const PerplexityResult got =
-        measure_perplexity(*loaded.model, *loaded.tokenizer, text, test["window"].get<int64_t>(),
-                           test["stride"].get<int64_t>());
+        measure_perplexity(*loaded.model, *loaded.tokenizer, text,
+                           windows(test["window"].get<int64_t>(), test["stride"].get<int64_t>()));
     EXPECT_EQ(got.tokens, test["tokens"].get<int64_t>());
     const double want = test["nll"].get<double>();
     EXPECT_NEAR(got.nll, want, 1e-4 * want) << test.dump();

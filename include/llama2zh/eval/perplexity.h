@@ -2,34 +2,66 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "llama2zh/model/llama.h"
 #include "llama2zh/tokenizer/tokenizer.h"
 
 namespace llama2zh {
 
-struct PerplexityResult {
-  std::string name;
-  int64_t tokens = 0;  // predicted tokens
-  int64_t characters = 0, bytes = 0;
-  double nll = 0;  // sum, in nats
-  double nll_per_token() const { return nll / static_cast<double>(tokens); }
-  double perplexity() const;
-  double bits_per_character() const;
-  double bits_per_byte() const;
+// How a text is cut into windows, and which of their tokens are scored. Numbers of different protocols,
+// windows or strides are not comparable: what differs is how much each token sees.
+enum class PerplexityProtocol {
+  // Every token of the text once. stride == window: each window starts with BOS. stride < window: as
+  // kHuggingFace over BOS + text.
+  kWindows,
+  // Hugging Face's guide ("Perplexity of fixed-length models") over BOS + text: each window scores the
+  // tokens no earlier one scored, but for its own first, which nothing predicts.
+  kHuggingFace,
+  // llama.cpp's llama-perplexity: windows without overlap over BOS + text, the first token of each
+  // replaced by BOS, the second half of each scored; what does not fill a window is left out.
+  kLlamaCpp
 };
 
-// The text as one stream of tokens after BOS, in windows of `window` tokens that advance by
-// `stride` (stride == window: no overlap; each window then starts with BOS); each window scores
-// only the tokens no earlier window scored. Every token of the text is predicted exactly once.
-// (Hugging Face's guide, plus the first token, which BOS predicts.) An empty text has 0 tokens.
-// kUsage for a window beyond the model's context or a stride beyond the window. `on_tokens` is told
-// after each window how many tokens it scored.
+struct PerplexityRule {
+  PerplexityProtocol protocol = PerplexityProtocol::kWindows;
+  int64_t window = 2048;
+  int64_t stride = 2048;  // kLlamaCpp: the window
+};
+
+struct PerplexityResult {
+  std::string name;
+  int64_t tokens = 0;       // scored
+  int64_t text_tokens = 0;  // that the text has
+  int64_t characters = 0, bytes = 0;
+  double nll = 0;          // sum over scored tokens, in nats
+  double nll_squares = 0;  // sum of squares
+  double nll_per_token() const { return nll / static_cast<double>(tokens); }
+  // Of nll_per_token, as if tokens were independent (they are not quite: a lower bound); llama.cpp's.
+  double standard_error() const;
+  double perplexity() const;
+  double perplexity_error() const { return perplexity() * standard_error(); }
+  // nll_per_token for every token of the text.
+  double bits_per_character() const;
+  double bits_per_byte() const;
+  double bits_error() const;  // of bits_per_character
+
+  void add(const PerplexityResult& part);  // sums; the name stays
+};
+
+// kUsage for a window beyond the model's context or a stride that does not suit.
+void check_rule(const PerplexityRule& rule, const LlamaConfig& config);
+
+// `ids`: the text's tokens without BOS. No text: 0 tokens. `on_tokens` is told after each window how
+// many tokens it scored. Characters and bytes are the caller's to fill in.
+PerplexityResult measure_perplexity(const Llama& model, TokenId bos, std::span<const TokenId> ids,
+                                    const PerplexityRule& rule,
+                                    const std::function<void(int64_t tokens)>& on_tokens = {});
+// The same for a text, with its characters and bytes.
 PerplexityResult measure_perplexity(const Llama& model, const Tokenizer& tokenizer,
-                                    std::string_view text, int64_t window, int64_t stride,
+                                    std::string_view text, const PerplexityRule& rule,
                                     const std::function<void(int64_t tokens)>& on_tokens = {});
 
 }  // namespace llama2zh

@@ -16,6 +16,7 @@
 #include "llama2zh/base/json.h"
 #include "llama2zh/formats/manifest.h"
 #include "llama2zh/train/best_model.h"
+#include "llama2zh/train/forgetting_guard.h"
 #include "llama2zh/train/moment_files.h"
 #include "llama2zh/train/step.h"
 
@@ -32,6 +33,7 @@ struct TrainingState {
   int64_t tokens = 0, supervised = 0;  // seen so far
   int64_t evaluated = 0;               // step of the last whole evaluation
   BestModel best;
+  GuardState guard;
   std::string run_id;     // checkpoints of another run in the same folder are never touched
   ordered_json config;    // the run's options, resolved
   ordered_json identity;  // {"data", "model", "tokenizer"}: fingerprints of what they point at

@@ -10,6 +10,7 @@
 #include "llama2zh/distributed/distributed_config.h"
 #include "llama2zh/model/load.h"
 #include "llama2zh/model/lora.h"
+#include "llama2zh/train/guard_config.h"
 #include "llama2zh/train/method_config.h"
 #include "llama2zh/train/preference_config.h"
 #include "llama2zh/train/rope_scaling_config.h"
@@ -48,7 +49,7 @@ struct ModelConfig {
 };
 
 // Optimizer, schedule, saving and logging; the "train" section. Names are Hugging Face's.
-struct TrainerConfig : MethodConfig {
+struct TrainerConfig : MethodConfig, GuardConfig {
   int64_t micro_batch_size = 2;
   int64_t gradient_accumulation_steps = 1;
   double num_train_epochs = 1;
@@ -192,7 +193,7 @@ struct TrainerConfig : MethodConfig {
                "output_dir/merged, compared with what it was made from."),
         option("seed", &TrainerConfig::seed, "Of the order of rows, dropout and new adapters.",
                at_least(0)));
-    return std::tuple_cat(own, MethodConfig::options());
+    return std::tuple_cat(own, GuardConfig::options(), MethodConfig::options());
   }
 };
 

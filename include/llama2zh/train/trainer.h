@@ -15,6 +15,7 @@
 #include "llama2zh/train/checkpoint_writer.h"
 #include "llama2zh/train/cost.h"
 #include "llama2zh/train/evaluate.h"
+#include "llama2zh/train/forgetting_guard.h"
 #include "llama2zh/train/plan.h"
 #include "llama2zh/train/run_history.h"
 #include "llama2zh/train/step.h"
@@ -118,6 +119,7 @@ class Trainer {
   TrainingState state_;
   StopRequest stop_;
   BestModelRule best_rule_;
+  ForgettingGuard guard_;
   RunHistory history_;
   CheckpointWriter writer_;
   std::unique_ptr<TrainLog> log_;
