@@ -156,12 +156,6 @@ std::vector<std::vector<int64_t>> calibration_sequences(const QuantizeVerbOption
   return sequences;
 }
 
-uint64_t weight_bytes(const OpenModel& open) {
-  uint64_t bytes = 0;
-  for (const TensorInfo& info : open.source->tensors()) bytes += info.bytes();
-  return bytes;
-}
-
 // What quantizing has changed, file by file; the folder is read back for it.
 ordered_json measure(const OpenModel& source, const OpenModel& result,
                      const QuantizeVerbOptions& options, const Tokenizer& tokenizer) {

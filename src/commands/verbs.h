@@ -22,6 +22,7 @@ int run_generate(const std::vector<std::string>& args);
 int run_serve(const std::vector<std::string>& args);
 int run_embed(const std::vector<std::string>& args);
 int run_chat(const std::vector<std::string>& args);
+int run_evaluate_compare(const std::vector<std::string>& args);
 int run_evaluate_perplexity(const std::vector<std::string>& args);
 int run_inspect(const std::vector<std::string>& args);
 int run_config(const std::vector<std::string>& args);

@@ -121,6 +121,12 @@ void refuse_what_is_no_model(const fs::path& path) {
 
 }  // namespace
 
+uint64_t weight_bytes(const OpenModel& open) {
+  uint64_t bytes = 0;
+  for (const TensorInfo& info : open.source->tensors()) bytes += info.bytes();
+  return bytes;
+}
+
 OpenModel open_model(const fs::path& path) {
   OpenModel open;
   if (fs::exists(path) && is_meta_folder(path)) {

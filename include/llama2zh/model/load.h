@@ -38,6 +38,7 @@ struct OpenModel {
   std::filesystem::path path;
 };
 OpenModel open_model(const std::filesystem::path& path);
+uint64_t weight_bytes(const OpenModel& open);  // of all its tensors, as they are stored
 // The same model without quantized weights: those become numbers in the type of config.dtype, each
 // when it is loaded.
 OpenModel with_plain_weights(OpenModel open);
