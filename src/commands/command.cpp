@@ -101,6 +101,8 @@ const std::vector<Command>& commands() {
       {"serve", "Answer OpenAI's clients, the original's and browsers over HTTP", run_serve},
       {"evaluate perplexity", "Perplexity and bits per character on text files",
        run_evaluate_perplexity},
+      {"evaluate ceval", "C-Eval: multiple-choice questions in 52 subjects", run_evaluate_ceval},
+      {"evaluate cmmlu", "CMMLU: multiple-choice questions in 67 subjects", run_evaluate_cmmlu},
       {"inspect", "What a model, adapter, tokenizer or checkpoint folder holds, checked",
        run_inspect},
       {"config", "Show, validate or print the defaults of a run's configuration", run_config},
