@@ -117,7 +117,8 @@ std::vector<ExamSubject> ceval_subjects(const fs::path& folder) {
                "it lies beside the README of https://github.com/hkust-nlp/ceval");
   }
   std::vector<ExamSubject> subjects;
-  for (const auto& [name, entry] : read_ordered_json_file(path).items()) {
+  const ordered_json mapping = read_ordered_json_file(path);
+  for (const auto& [name, entry] : mapping.items()) {
     const bool right = entry.is_array() && entry.size() == 3 &&
                        std::all_of(entry.begin(), entry.end(),
                                    [](const ordered_json& text) { return text.is_string(); });
