@@ -169,9 +169,9 @@ TEST(AnswerExtraction, IsCmmlus) {
   EXPECT_EQ(letter("对比A与C，C项正确"), 'C');
   EXPECT_EQ(letter("看A、B与D，其中D说得正确"), 'D');  // the innermost
   EXPECT_EQ(letter("看A、B，C应当选"), 'C');
-  EXPECT_EQ(letter("A或B都不是：C，应是：D"), 'D');
+  EXPECT_EQ(letter("看A或B，都不是：C，应是：D"), 'D');
   EXPECT_EQ(letter("只有B\n合适"), 'B');
-  EXPECT_EQ(letter("A、B都可以"), '-');
+  EXPECT_EQ(letter("说A、B都可以"), '-');
   EXPECT_EQ(letter(""), '-');
 }
 
