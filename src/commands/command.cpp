@@ -103,6 +103,8 @@ const std::vector<Command>& commands() {
        run_evaluate_perplexity},
       {"evaluate compare", "Two models side by side: text, distance, answers, speed, size",
        run_evaluate_compare},
+      {"evaluate ceval", "C-Eval: multiple-choice questions in 52 subjects", run_evaluate_ceval},
+      {"evaluate cmmlu", "CMMLU: multiple-choice questions in 67 subjects", run_evaluate_cmmlu},
       {"inspect", "What a model, adapter, tokenizer or checkpoint folder holds, checked",
        run_inspect},
       {"config", "Show, validate or print the defaults of a run's configuration", run_config},

@@ -3,16 +3,10 @@
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/data/datasets.h"
+#include "llama2zh/engine/conversation.h"
 
 namespace llama2zh {
 namespace {
-
-std::vector<TokenId> raw_ids(const Tokenizer& tokenizer, const std::string& text) {
-  std::vector<TokenId> ids = tokenizer.encode_with_specials(text);
-  const bool has_bos = !ids.empty() && ids.front() == tokenizer.bos_id();
-  if (ids.empty() || (tokenizer.add_bos() && !has_bos)) ids.insert(ids.begin(), tokenizer.bos_id());
-  return ids;
-}
 
 std::vector<TokenId> chat_ids(const LoadedModel& loaded, const PromptForm& form,
                               std::vector<Message> messages) {
@@ -37,7 +31,7 @@ std::vector<Message> dialogue_of(json row, const std::string& where) {
 
 std::vector<TokenId> prompt_of_text(const LoadedModel& loaded, const PromptForm& form,
                                     const std::string& text) {
-  if (form.raw) return raw_ids(*loaded.tokenizer, text);
+  if (form.raw) return raw_prompt(*loaded.tokenizer, text);
   return chat_ids(loaded, form, {{Role::kUser, text}});
 }
 
@@ -50,7 +44,7 @@ std::vector<TokenId> prompt_of_row(const LoadedModel& loaded, const PromptForm& 
     if (!row[key].is_string())
       fail_data(where, cat("\"", key, "\": expected a text, found ", row[key].type_name()));
     const std::string text = row[key].get<std::string>();
-    if (form.raw) return raw_ids(*loaded.tokenizer, text);
+    if (form.raw) return raw_prompt(*loaded.tokenizer, text);
     std::vector<Message> messages = {{Role::kUser, text}};
     const std::string system =
         row.contains("system") && row["system"].is_string() ? row["system"].get<std::string>() : "";

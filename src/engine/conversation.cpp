@@ -33,4 +33,11 @@ FittedPrompt fit_prompt(const ChatTemplate& chat_template, const Tokenizer& toke
   return prompt;
 }
 
+std::vector<TokenId> raw_prompt(const Tokenizer& tokenizer, const std::string& text) {
+  std::vector<TokenId> ids = tokenizer.encode_with_specials(text);
+  const bool has_bos = !ids.empty() && ids.front() == tokenizer.bos_id();
+  if (ids.empty() || (tokenizer.add_bos() && !has_bos)) ids.insert(ids.begin(), tokenizer.bos_id());
+  return ids;
+}
+
 }  // namespace llama2zh

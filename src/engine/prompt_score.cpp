@@ -1,4 +1,4 @@
-// Scores: the log-probability of each token of a prompt. The head runs over a few rows at a time, for
+// Scores: the log-probability of each token of a prompt, or of given tokens behind it. The head runs over a few rows at a time, for
 // a row has as many logits as the vocabulary has tokens.
 #include <algorithm>
 
@@ -10,6 +10,12 @@ namespace llama2zh {
 namespace {
 
 constexpr int64_t kRowsAtOnce = 64;
+
+void check_finite(double logprob) {
+  if (std::isfinite(logprob)) return;
+  fail_data("score", "the model's logits are not finite numbers",
+            "check the weights with `llama2zh inspect`, or try --dtype float32");
+}
 
 }  // namespace
 
@@ -28,13 +34,20 @@ void score_hidden(Sequence& sequence, const at::Tensor& hidden, const Llama& mod
     for (int64_t i = 0; i < rows && scores.size() < sequence.tokens.size(); ++i) {
       const at::Tensor row = logits.select(0, i);
       const TokenLogprob said = logprob_of(row, sequence.tokens[scores.size()]);
-      if (!std::isfinite(said.logprob))
-        fail_data("score", "the model's logits are not finite numbers",
-                  "check the weights with `llama2zh inspect`, or try --dtype float32");
+      check_finite(said.logprob);
       SampledToken token{said.id, said.logprob, {}};
       if (owner.request.logprobs > 0) token.top = top_logprobs(row, owner.request.logprobs);
       scores.push_back(std::move(token));
     }
+  }
+}
+
+void score_next(Sequence& sequence, const at::Tensor& logits) {
+  RequestState& owner = *sequence.request;
+  owner.result.next_scores.clear();
+  for (const TokenId id : owner.request.next_ids) {
+    owner.result.next_scores.push_back(logprob_of(logits, id));
+    check_finite(owner.result.next_scores.back().logprob);
   }
 }
 

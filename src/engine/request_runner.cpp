@@ -133,7 +133,7 @@ at::Tensor RequestRunner::forward(const std::vector<Planned>& plan) {
     ids.insert(ids.end(), draft, draft + planned.drafts);
     batch.add(sequence.table, planned.rows);
     adapters.add(sequence.request->adapter, planned.rows);
-    if (is_complete(planned) && !sequence.request->only_reads()) {
+    if (is_complete(planned) && sequence.request->wants_last_logits()) {
       for (int64_t i = planned.drafts; i >= 0; --i) rows.push_back(batch.tokens() - 1 - i);
       complete.add(sequence.request->adapter, 1 + planned.drafts);
     }
@@ -159,7 +159,7 @@ void RequestRunner::read_hidden(const std::vector<Planned>& plan, const at::Tens
     Sequence& sequence = *planned.sequence;
     if (sequence.request->wants_score())
       score_hidden(sequence, hidden.narrow(0, first, planned.rows), *model_);
-    else if (sequence.request->only_reads())
+    else if (sequence.request->only_reads() && !sequence.request->wants_next())
       pool_hidden(sequence, hidden.narrow(0, first, planned.rows), sequence.table.length == 0);
     first += planned.rows;
   }
@@ -175,7 +175,7 @@ void RequestRunner::compute(const std::vector<Planned>& plan) {
     if (sequence.completion.ids.empty()) counts_.prompt_tokens += planned.rows;
     scheduler_.computed(planned);
     if (!wanted) continue;
-    if (sequence.request->only_reads()) {
+    if (!sequence.request->wants_last_logits()) {
       outcomes.push_back({&sequence});
       continue;
     }
@@ -227,6 +227,7 @@ void RequestRunner::choose(Outcome& outcome, const at::Tensor& logits) {
   Sequence& sequence = *outcome.sequence;
   try {
     if (sequence.request->wants_score()) return;
+    if (sequence.request->wants_next()) return score_next(sequence, logits.select(0, outcome.row));
     if (sequence.request->only_reads()) return finish_embedding(sequence);
     for (int64_t i = 0; i <= outcome.drafts; ++i) {
       at::Tensor row = logits.select(0, outcome.row + i);

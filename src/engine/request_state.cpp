@@ -75,6 +75,15 @@ void check_counts(const Request& request, int64_t max_running) {
     fail_usage("logprobs", cat(request.logprobs, " is more than ", kMostLogprobs));
 }
 
+void check_next_ids(const Request& request, const LlamaConfig& config) {
+  if ((request.kind == RequestKind::kNextToken) == request.next_ids.empty())
+    fail_usage("next_ids", "they belong to a request for the next token, which needs some");
+  for (const TokenId id : request.next_ids) {
+    if (id < 0 || id >= config.vocab_size)
+      fail_data("next_ids", cat(id, ", but the model has ids 0 to ", config.vocab_size - 1));
+  }
+}
+
 // Answers of one request draw differently; the first as a request with one answer does.
 uint64_t seed_of(int64_t seed, int64_t index) {
   return static_cast<uint64_t>(seed) + static_cast<uint64_t>(index) * 0x9E3779B97F4A7C15u;
@@ -113,6 +122,7 @@ RequestState::RequestState(Request asked, OnEvent listener, const Llama& model,
     : request(std::move(asked)), on_event(std::move(listener)), tokenizer(&words) {
   check_prompt(request.prompt, model.config, capacity, only_reads() ? 0 : 1);
   check_counts(request, max_running);
+  check_next_ids(request, model.config);
   rules = token_rules(request.sampling, all_stops(request), model.config, words);
   best_of = std::max(request.best_of, request.n);
   if (request.sampling.num_beams > 1) {

@@ -80,6 +80,8 @@ struct RequestState {
   void set_constraint(std::shared_ptr<TokenConstraint> made);
   bool only_reads() const { return request.kind != RequestKind::kAnswer; }  // makes no answer
   bool wants_score() const { return request.kind == RequestKind::kScore; }
+  bool wants_next() const { return request.kind == RequestKind::kNextToken; }
+  bool wants_last_logits() const { return !only_reads() || wants_next(); }
   bool wants_logprobs() const { return request.logprobs >= 0 || best_of > request.n; }
   bool all_finished() const;
   double seconds() const;  // since it was submitted
@@ -108,6 +110,10 @@ void finish_embedding(Sequence& sequence);
 
 // For a score: takes the hidden states [rows, H] of the next tokens. kData if logits are not finite.
 void score_hidden(Sequence& sequence, const at::Tensor& hidden, const Llama& model);
+
+// For kNextToken: what the model's logits [V] behind the prompt say of next_ids. kData if they are not
+// finite.
+void score_next(Sequence& sequence, const at::Tensor& logits);
 
 // Forbids in logits [V] what the request's constraint does not let follow `place`. kData if nothing
 // is left.

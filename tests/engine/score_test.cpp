@@ -6,6 +6,7 @@
 
 #include "engine/engine_test_util.h"
 #include "engine/requests_test_util.h"
+#include "llama2zh/base/error.h"
 #include "llama2zh/engine/engine.h"
 #include "llama2zh/engine/paged_batch.h"
 
@@ -69,6 +70,47 @@ TEST(Score, IsTheLogProbabilityOfEachToken) {
     }
     EXPECT_TRUE(answers[i].result.completions.empty());
   }
+}
+
+// The next token's scores against one plain pass; the second prompt begins with what the first left in
+// the cache, and both may fill the whole context.
+TEST(Score, OfTheNextTokenUsesTheCache) {
+  testing::TempFolder folder;
+  const Tokenizer tokenizer = testing::tiny_tokenizer(folder.path(), {"ab", "Q"});
+  const std::unique_ptr<Llama> model =
+      random_model(testing::small_config(tokenizer.vocab_size(), 64), 11, at::kFloat, at::kCPU);
+  Engine engine(*model, tokenizer, {});
+  std::vector<TokenId> prompt = {1};
+  while (prompt.size() < 64) prompt.push_back(static_cast<TokenId>(3 + prompt.size() * 7 % 200));
+  for (const TokenId last : {5, 6}) {
+    prompt.back() = last;
+    Request request;
+    request.prompt = prompt;
+    request.kind = RequestKind::kNextToken;
+    request.next_ids = {9, 4, 9};
+    Answers answer;
+    engine.submit(request, answer.listener());
+    finish_all(engine);
+    ASSERT_FALSE(answer.result.error);
+    EXPECT_EQ(answer.result.cached_tokens, last == 5 ? 0 : 48);
+    ASSERT_EQ(answer.result.next_scores.size(), 3u);
+    const std::vector<int64_t> wide(prompt.begin(), prompt.end());
+    PackedSequences context(64, at::kCPU);
+    const at::NoGradGuard no_grad;
+    const at::Tensor expected =
+        at::log_softmax(model->logits(model->forward(at::tensor(wide), context)), -1)[63];
+    for (size_t i = 0; i < 3; ++i) {
+      const TokenLogprob& got = answer.result.next_scores[i];
+      EXPECT_EQ(got.id, request.next_ids[i]);
+      EXPECT_NEAR(got.logprob, expected[got.id].item<float>(), 1e-4);
+    }
+  }
+  Request empty;
+  empty.prompt = {1};
+  empty.kind = RequestKind::kNextToken;
+  EXPECT_THROW(engine.submit(empty, [](const RequestEvent&) {}), Error);
+  empty.next_ids = {static_cast<TokenId>(tokenizer.vocab_size())};
+  EXPECT_THROW(engine.submit(empty, [](const RequestEvent&) {}), Error);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "llama2zh/tokenizer/chat_template.h"
@@ -21,5 +22,9 @@ struct FittedPrompt {
 // names both lengths.
 FittedPrompt fit_prompt(const ChatTemplate& chat_template, const Tokenizer& tokenizer,
                         std::span<const Message> messages, int64_t context, int64_t max_new_tokens);
+
+// The ids of a prompt without a template: special tokens in it are those, as Hugging Face's tokenizers
+// read it; BOS before it where the tokenizer puts one there (and for an empty text).
+std::vector<TokenId> raw_prompt(const Tokenizer& tokenizer, const std::string& text);
 
 }  // namespace llama2zh

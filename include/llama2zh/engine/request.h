@@ -17,13 +17,15 @@ enum class RequestKind {
   kMeanEmbedding,  // the mean of its hidden states behind the final norm
   kLastEmbedding,  // that of its last token
   kScore,          // how likely each of its tokens is behind those before it
+  kNextToken,      // how likely each of next_ids is as the token behind it
 };
 
 // One prompt and how to answer it.
 struct Request {
   std::vector<TokenId> prompt;
   RequestKind kind = RequestKind::kAnswer;
-  bool normalize = false;  // an embedding: to length 1
+  bool normalize = false;         // an embedding: to length 1
+  std::vector<TokenId> next_ids;  // kNextToken: ids of the model
   SamplingConfig sampling;
   std::vector<std::string> extra_stops;  // beside sampling.stop: a template's marks
   // The text goes on from the prompt's, "Once upon" + " a time"; else it is an answer of its own,
@@ -66,6 +68,7 @@ struct RequestResult {
   std::vector<float> embedding;  // [H], where that was asked for; there are no completions then
   // kScore: one for each token of the prompt; the first's logprob is 0, for nothing is before it.
   std::vector<SampledToken> prompt_scores;
+  std::vector<TokenLogprob> next_scores;  // kNextToken: one for each of next_ids, in their order
   bool cancelled = false;
   int64_t prompt_tokens = 0;
   int64_t cached_tokens = 0;                        // of the prompt, found in the prefix cache
