@@ -23,6 +23,8 @@ int run_serve(const std::vector<std::string>& args);
 int run_embed(const std::vector<std::string>& args);
 int run_chat(const std::vector<std::string>& args);
 int run_evaluate_perplexity(const std::vector<std::string>& args);
+int run_evaluate_text(const std::vector<std::string>& args);
+int run_evaluate_generate(const std::vector<std::string>& args);
 int run_inspect(const std::vector<std::string>& args);
 int run_config(const std::vector<std::string>& args);
 int run_bench_kernels(const std::vector<std::string>& args);
