@@ -29,14 +29,17 @@ ordered_json summary_as_json(const ScoreSummary& summary) {
   const TextScores means = summary.means(), errors = summary.standard_errors();
   for (size_t i = 0; i < kTextScores; ++i) out[kTextScoreNames[i]] = means[i];
   out["corpus_chrf"] = summary.corpus_chrf();
-  for (size_t i = 0; i < kTextScores; ++i) out["standard_errors"][kTextScoreNames[i]] = errors[i];
+  for (size_t i = 0; summary.rows() > 1 && i < kTextScores; ++i)
+    out["standard_errors"][kTextScoreNames[i]] = errors[i];
   return out;
 }
 
 void print_summary(const ScoreSummary& summary, const std::string& name) {
   std::printf("%8s", with_thousands(summary.rows()).c_str());
   for (const double mean : summary.means()) std::printf(" %11.4f", mean);
-  std::printf(" %11.4f  %s\n%8s", summary.corpus_chrf(), name.c_str(), "");
+  std::printf(" %11.4f  %s\n", summary.corpus_chrf(), name.c_str());
+  if (summary.rows() < 2) return;
+  std::printf("%8s", "");
   for (const double error : summary.standard_errors())
     std::printf(" %12s", cat("±", rounded(error, 4)).c_str());
   std::printf("\n");
