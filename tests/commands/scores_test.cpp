@@ -151,6 +151,7 @@ TEST_F(ScoreVerbs, AnswersATestSetAndScoresIt) {
   write("unanswered.json", R"([{"messages": [{"role": "user", "content": "hi"}]}])");
   words[13] = "unanswered.json";
   words[15] = "other.jsonl";
+  words.emplace_back("--overwrite");
   expect_failure(words, 1, {"unanswered.json:1", "answer to compare"});
 }
 
