@@ -17,9 +17,10 @@ for argument in "$@"; do
 done
 
 packages=(g++ cmake ninja-build ccache pkg-config ca-certificates python3 python3-pip nlohmann-json3-dev libspdlog-dev libcxxopts-dev
-  libsentencepiece-dev libssl-dev zlib1g-dev libzstd-dev libxxhash-dev libedit-dev libutf8proc-dev libpcre2-dev libjemalloc-dev libgloo-dev
+  libsentencepiece-dev libssl-dev zlib1g-dev libzstd-dev zstd libxxhash-dev libedit-dev libutf8proc-dev libpcre2-dev libjemalloc-dev libgloo-dev
   libboost1.81-dev prometheus-cpp-dev
-  node-marked node-dompurify libjs-katex fonts-katex libjs-highlight.js)  # the chat page's libraries (assets/page/libraries.txt)
+  node-marked node-dompurify libjs-katex fonts-katex libjs-highlight.js  # the chat page's libraries (assets/page/libraries.txt)
+  python3-jieba)  # the word segmenter's dictionary (cmake/EmbedWords.cmake)
 [ -z "$tests" ] || packages+=(libgtest-dev libgmock-dev python3-venv openmpi-bin iproute2 librsvg2-2 fonts-droid-fallback openssl nginx-light
   chromium chromium-driver)
 install_packages "${packages[@]}"

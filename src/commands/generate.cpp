@@ -27,33 +27,15 @@ namespace {
 struct GenerateOptions {
   std::string prompt;
   std::string prompt_file;
-  bool raw = false;
-  std::string system;
-  std::string template_name;
-  std::string use_adapter;
   int64_t num_return_sequences = 1;
   std::string json_schema;
   bool json_object = false;
   bool json_output = false;
-  std::string input;
-  std::string output;
-  bool overwrite = false;
   static auto options() {
     using T = GenerateOptions;
     return std::tuple(
         option("prompt", &T::prompt, "The user's message; - reads standard input."),
         option("prompt_file", &T::prompt_file, "File with the prompt; - reads standard input."),
-        option(
-            "raw", &T::raw,
-            "Send the prompt as it is, after BOS, without a template; the model continues it, and "
-            "the text printed reads on from it, its first space included. "
-            "Special tokens in it (</s>) become their ids."),
-        option("system", &T::system, "System text; empty: the template's own."),
-        option("template", &T::template_name,
-               "Chat template; empty: the one stored with the model or adapter."),
-        option("use_adapter", &T::use_adapter,
-               "Which of the adapters given as NAME=DIR answers; empty: the model without them. A "
-               "row's own \"adapter\" counts before it."),
         option("num_return_sequences", &T::num_return_sequences,
                "Answers to each prompt: several draws, or with num_beams the best beams.",
                between(1, 64)),
@@ -63,14 +45,7 @@ struct GenerateOptions {
         option("json", &T::json_output,
                "One object {\"text\",\"ids\",\"prompt_tokens\",\"finish_reason\"}, with \"texts\" "
                "where "
-               "several answers were asked for."),
-        option("input", &T::input,
-               "Answer each row of this JSON lines file (.gz, .zst too) instead: prompt, or "
-               "messages, conversations, instruction + input, query + history."),
-        option("output", &T::output,
-               "Where the answers to input go, in its order. Begun again after an interruption it "
-               "goes on."),
-        option("overwrite", &T::overwrite, "Replace output, and begin it anew."));
+               "several answers were asked for."));
   }
 };
 
@@ -87,8 +62,6 @@ std::string read_prompt(const GenerateOptions& options, bool given) {
   if (!is_utf8(options.prompt)) fail_data("--prompt", "the text is not UTF-8");
   return options.prompt;
 }
-
-PromptForm form_of(const GenerateOptions& options) { return {options.raw, options.system}; }
 
 // The schema's text; "": none was asked for.
 std::string schema_of(const GenerateOptions& options) {
@@ -121,19 +94,19 @@ void report(const GenerationResult& result, bool json_output, bool streamed) {
 }
 
 int answer_one(const LoadedModel& loaded, const GenerateOptions& options,
-               const SamplingConfig& sampling, const EngineConfig& engine,
-               const std::string& text) {
+               const AnswerOptions& answers, const SamplingConfig& sampling,
+               const EngineConfig& engine, const std::string& text) {
   install_stop_signals();
   const bool stream = !options.json_output && stdout_is_terminal();
   Generator generator(*loaded.model, *loaded.tokenizer, engine, loaded.parts());
   Request request;
-  request.prompt = prompt_of_text(loaded, form_of(options), text);
+  request.prompt = prompt_of_text(loaded, answers.form(), text);
   request.sampling = sampling;
-  request.adapter = options.use_adapter;
-  request.continues = options.raw;
+  request.adapter = answers.use_adapter;
+  request.continues = answers.raw;
   request.n = options.num_return_sequences;
   request.json_schema = schema_of(options);
-  if (!options.raw) request.extra_stops = loaded.chat_template->stop_texts();
+  if (!answers.raw) request.extra_stops = loaded.chat_template->stop_texts();
   const GenerationResult result =
       generator.generate(std::move(request), [&](std::string_view piece) {
         if (stream && !piece.empty()) {
@@ -146,8 +119,9 @@ int answer_one(const LoadedModel& loaded, const GenerateOptions& options,
   return stop_requested() ? 128 + stop_signal() : 0;
 }
 
-void check_rows_options(const GenerateOptions& options, bool prompt_given) {
-  if (options.output.empty()) fail_usage("output", "--input needs --output FILE");
+void check_rows_options(const GenerateOptions& options, const AnswerOptions& answers,
+                        bool prompt_given) {
+  if (answers.output.empty()) fail_usage("output", "--input needs --output FILE");
   if (prompt_given || !options.prompt_file.empty())
     fail_usage("input", "the prompts are in the file: no --prompt beside it");
   if (options.json_output) fail_usage("json", "rows are JSON in any case");
@@ -170,32 +144,32 @@ CommandSpec generate_spec() {
 int run_generate(const std::vector<std::string>& args) {
   InferenceOptions inference;
   GenerateOptions options;
+  AnswerOptions answers;
   SamplingConfig sampling;
   EngineConfig engine;
   SpeculationOptions speculation;
   const OptionTable table =
-      join_tables({bind_options(inference), bind_options(options), bind_options(sampling),
-                   bind_options(engine), bind_options(speculation)});
+      join_tables({bind_options(inference), bind_options(options), bind_options(answers),
+                   bind_options(sampling), bind_options(engine), bind_options(speculation)});
   const CommandLine line = parse_command_line(generate_spec(), table, args);
   if (line.help) return 0;
   const bool prompt_given = line.provenance.at("prompt") != "default";
-  const bool rows = !options.input.empty();
-  if (rows) check_rows_options(options, prompt_given);
-  if (!rows && !options.output.empty()) fail_usage("output", "it goes with --input");
+  const bool rows = !answers.input.empty();
+  if (rows) check_rows_options(options, answers, prompt_given);
+  if (!rows && !answers.output.empty()) fail_usage("output", "it goes with --input");
 
   const std::string text = rows ? "" : read_prompt(options, prompt_given);
-  LoadRequest request = inference.request(options.template_name);
+  LoadRequest request = inference.request(answers.template_name);
   speculation.apply(engine, request);
   const LoadedModel loaded = load_for_inference(request);
-  if (!options.raw)
+  if (!answers.raw)
     require_template(loaded, inference.model, ", or send the prompt without one by --raw");
-  if (!rows) return answer_one(loaded, options, sampling, engine, text);
+  if (!rows) return answer_one(loaded, options, answers, sampling, engine, text);
   install_stop_signals();
-  RowsJob job{options.input, options.output, options.overwrite, form_of(options), sampling, engine};
-  job.adapter = options.use_adapter;
+  RowsJob job = rows_job(answers, sampling, engine, table);
   job.answers = options.num_return_sequences;
   job.json_schema = schema_of(options);
-  job.settings = answer_settings(table) + job.json_schema;
+  job.settings += job.json_schema;
   generate_rows(loaded, job);
   return 0;
 }

@@ -11,26 +11,16 @@
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/hash.h"
-#include "llama2zh/base/lines.h"
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/progress.h"
 #include "llama2zh/base/signals.h"
 #include "llama2zh/base/text.h"
+#include "llama2zh/data/json_rows.h"
 
 namespace llama2zh {
 namespace {
 
 constexpr int64_t kAhead = 8;
-
-bool is_blank_line(const std::string& line) { return trim(line).empty(); }
-
-int64_t rows_in_file(const fs::path& input) {
-  LineReader lines(input);
-  std::string line;
-  int64_t rows = 0;
-  while (lines.next(line)) rows += !is_blank_line(line);
-  return rows;
-}
 
 std::string message_of(const std::exception_ptr& error) {
   try {
@@ -46,21 +36,21 @@ class RowsRun {
       : loaded_(&loaded),
         job_(&job),
         output_(job.output, job.settings + " input " + xxh64_file(job.input), job.overwrite),
-        total_(rows_in_file(job.input)),
-        lines_(job.input),
+        total_(count_json_rows(job.input.string())),
+        rows_(job.input.string()),
         engine_(*loaded.model, *loaded.tokenizer, job.engine, loaded.parts()),
         progress_("rows", total_, "row") {
     if (output_.written() > total_)
       fail_format(job.output.string(), "its partial file has more rows than the input");
     if (output_.written() > 0) log_info(cat("going on behind ", output_.written(), " rows"));
     resumed_ = done_ = output_.written();
-    while (read_ < resumed_) read_row();
+    while (read_ < resumed_) next_row();
   }
 
   void run() {
     while (done_ < total_) {
       while (read_ < total_ && read_ - output_.written() < kAhead * job_->engine.max_running)
-        submit(read_row());
+        submit_next();
       engine_.step();
       progress_.update(done_, rate());
       throw_if_stopped();
@@ -73,23 +63,18 @@ class RowsRun {
   }
 
  private:
-  // The next line that is not blank.
-  std::string read_row() {
-    std::string line;
-    while (lines_.next(line)) {
-      if (is_blank_line(line)) continue;
-      ++read_;
-      return line;
-    }
-    fail_io(job_->input.string(), "it became shorter while it was read");
+  void next_row() {
+    if (!rows_.next()) fail_io(job_->input.string(), "it became shorter while it was read");
+    ++read_;
   }
 
-  void submit(const std::string& line) {
+  void submit_next() {
+    next_row();
     const int64_t index = read_ - 1;
-    const std::string where = lines_.where();
+    const std::string where = rows_.where();
     Request request;
     try {
-      const json row = parse_json(line, where);
+      const json row = rows_.row();
       request.prompt = prompt_of_row(*loaded_, job_->form, row, where);
       request.adapter = adapter_of(row, where);
       request.n = job_->answers;
@@ -153,7 +138,7 @@ class RowsRun {
   const RowsJob* job_;
   RowsOutput output_;
   int64_t total_;
-  LineReader lines_;
+  JsonRows rows_;
   Engine engine_;
   Progress progress_;
   int64_t read_ = 0, done_ = 0, resumed_ = 0, failed_ = 0, new_tokens_ = 0;
@@ -178,6 +163,14 @@ ordered_json texts_of(const std::vector<Completion>& completions) {
   ordered_json texts = ordered_json::array();
   for (const Completion& one : completions) texts.push_back(one.text);
   return texts;
+}
+
+RowsJob rows_job(const AnswerOptions& options, const SamplingConfig& sampling,
+                 const EngineConfig& engine, const OptionTable& table) {
+  RowsJob job{options.input, options.output, options.overwrite, options.form(), sampling, engine};
+  job.adapter = options.use_adapter;
+  job.settings = answer_settings(table);
+  return job;
 }
 
 void generate_rows(const LoadedModel& loaded, const RowsJob& job) { RowsRun(loaded, job).run(); }

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "commands/prompts.h"
@@ -27,12 +28,51 @@ struct RowsJob {
   std::string settings;  // of the model and all else that decides the answers, as text
 };
 
+// How generate and evaluate generate ask the model, and the files of a RowsJob.
+struct AnswerOptions {
+  bool raw = false;
+  std::string system;
+  std::string template_name;
+  std::string use_adapter;
+  std::string input;
+  std::string output;
+  bool overwrite = false;
+  static auto options() {
+    using T = AnswerOptions;
+    return std::tuple(
+        option(
+            "raw", &T::raw,
+            "Send the prompt as it is, after BOS, without a template; the model continues it, and "
+            "the text printed reads on from it, its first space included. "
+            "Special tokens in it (</s>) become their ids."),
+        option("system", &T::system, "System text; empty: the template's own."),
+        option("template", &T::template_name,
+               "Chat template; empty: the one stored with the model or adapter."),
+        option("use_adapter", &T::use_adapter,
+               "Which of the adapters given as NAME=DIR answers; empty: the model without them. A "
+               "row's own \"adapter\" counts before it."),
+        option(
+            "input", &T::input,
+            "Answer each row of this file of JSON lines or of one array (.gz, .zst too): prompt, "
+            "or messages, conversations, instruction + input, query + history, input + target."),
+        option("output", &T::output,
+               "Where the answers to input go, in its order. Begun again after an interruption it "
+               "goes on."),
+        option("overwrite", &T::overwrite, "Replace output, and begin it anew."));
+  }
+  PromptForm form() const { return {raw, system}; }
+};
+
 // All options that decide the answers to a file of rows, beside the file, as text.
 std::string answer_settings(const OptionTable& table);
 
+// `table`: all options that decide the answers.
+RowsJob rows_job(const AnswerOptions& options, const SamplingConfig& sampling,
+                 const EngineConfig& engine, const OptionTable& table);
+
 ordered_json texts_of(const std::vector<Completion>& completions);
 
-// Answers the rows of a JSON lines file, many at once, into a JSON lines file with one object for
+// Answers the rows of a file of JSON lines or of one array, many at once, into a JSON lines file with one object for
 // each, in their order: {"index", "text", "finish_reason", "prompt_tokens", "new_tokens"}, or
 // {"index", "error"} for a row that has no answer. Blank lines are no rows.
 //

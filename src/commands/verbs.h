@@ -26,6 +26,8 @@ int run_evaluate_compare(const std::vector<std::string>& args);
 int run_evaluate_perplexity(const std::vector<std::string>& args);
 int run_evaluate_ceval(const std::vector<std::string>& args);
 int run_evaluate_cmmlu(const std::vector<std::string>& args);
+int run_evaluate_text(const std::vector<std::string>& args);
+int run_evaluate_generate(const std::vector<std::string>& args);
 int run_inspect(const std::vector<std::string>& args);
 int run_config(const std::vector<std::string>& args);
 int run_bench_kernels(const std::vector<std::string>& args);

@@ -188,6 +188,10 @@ std::unique_ptr<RowFile> RowFile::open(const std::string& path, const TextOption
                "expected .txt, .json or .jsonl, each also with .gz or .zst behind it");
   }
   if (data_extension(path) == ".txt") return open_text_file(path, options);
+  return open_json_file(path);
+}
+
+std::unique_ptr<RowFile> open_json_file(const std::string& path) {
   if (CharacterSource(path).skip_space() == '[') return std::make_unique<JsonArrayFile>(path);
   return std::make_unique<JsonLinesFile>(path, data_extension(path) == ".json");
 }

@@ -42,6 +42,8 @@ class RowFile {
   virtual uint64_t consumed() const = 0;  // bytes of the file used so far
 };
 
+// JSON lines or an array, whatever the file is called.
+std::unique_ptr<RowFile> open_json_file(const std::string& path);
 // Of a .txt (text_file.cpp).
 std::unique_ptr<RowFile> open_text_file(const std::string& path, const TextOptions& options);
 // kUsage unless it is whole, blank_lines or lines.
