@@ -85,14 +85,18 @@ std::string short_name(const std::vector<std::string>& paths, size_t index) {
 
 std::vector<ReportedTokenizer> name_tokenizers(const VocabReportOptions& options) {
   if (!options.name.empty() && options.name.size() != options.tokenizer.size()) {
-    fail_usage("name", cat("there are ", options.name.size(), " names for ",
-                           options.tokenizer.size(), " tokenizers"),
+    fail_usage("name",
+               cat("there are ", options.name.size(), " names for ", options.tokenizer.size(),
+                   " tokenizers"),
                "give one a tokenizer, in their order");
   }
   std::vector<ReportedTokenizer> result;
   for (size_t i = 0; i < options.tokenizer.size(); ++i) {
     result.push_back({options.name.empty() ? short_name(options.tokenizer, i) : options.name[i],
-                      options.tokenizer[i], "", 0, {}});
+                      options.tokenizer[i],
+                      "",
+                      0,
+                      {}});
   }
   return result;
 }
@@ -118,8 +122,7 @@ std::vector<Domain> find_domains(const VocabReportOptions& options) {
   return domains;
 }
 
-void count_domain(const Domain& domain, const std::string& field,
-                  TokenizerComparison& comparison) {
+void count_domain(const Domain& domain, const std::string& field, TokenizerComparison& comparison) {
   comparison.begin_domain();
   for (const std::string& file : domain.files) {
     for_each_text(file, field, [&](std::string_view text, std::string_view) {

@@ -24,8 +24,7 @@ struct ReportedTokenizer {
 
 // The first tokenizer is what the others are compared with.
 ordered_json vocab_report_json(const std::vector<ReportedTokenizer>& tokenizers,
-                               const std::vector<std::string>& domains,
-                               const VocabularyHost& host);
+                               const std::vector<std::string>& domains, const VocabularyHost& host);
 // The JSON report as Markdown tables.
 std::string vocab_report_markdown(const ordered_json& report);
 

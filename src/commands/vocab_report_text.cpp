@@ -188,8 +188,7 @@ std::string cost_table(const ordered_json& report) {
   const ordered_json& tokenizers = report["tokenizers"];
   if (!tokenizers[0].contains("cost")) return "";
   MarkdownTable table("embedding and head", tokenizers);
-  table.row("parameters",
-            [](const ordered_json& one) { return cell(one["cost"]["parameters"]); });
+  table.row("parameters", [](const ordered_json& one) { return cell(one["cost"]["parameters"]); });
   table.row("added", [](const ordered_json& one) { return cell(one["cost"]["parameters_added"]); });
   table.row("bytes added",
             [](const ordered_json& one) { return cell(one["cost"]["bytes_added"]); });
@@ -206,8 +205,8 @@ std::string piece_list(const ordered_json& tokenizers) {
     const std::vector<std::string> shown(
         pieces.begin(),
         pieces.begin() + static_cast<std::ptrdiff_t>(std::min(kShownPieces, pieces.size())));
-    out += cat("\n", title, ": ", join(shown, " "), pieces.size() > shown.size() ? " ..." : "",
-               "\n");
+    out +=
+        cat("\n", title, ": ", join(shown, " "), pieces.size() > shown.size() ? " ..." : "", "\n");
   };
   for (const auto& one : tokenizers) {
     const auto name = one["name"].get<std::string>();

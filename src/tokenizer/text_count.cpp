@@ -69,18 +69,32 @@ void LetterCounts::operator+=(const LetterCounts& more) {
   kana_hangul += more.kana_hangul;
 }
 
+Script script_of(char32_t codepoint) {
+  if (is_han(codepoint)) return Script::kHan;
+  if (is_latin(codepoint)) return Script::kLatin;
+  if (is_neutral(codepoint)) return Script::kNeutral;
+  return is_kana_or_hangul(codepoint) ? Script::kKanaOrHangul : Script::kOther;
+}
+
 LetterCounts count_letters(std::string_view text) {
   LetterCounts counts;
   for (const char32_t c : utf8_to_codepoints(text)) {
-    if (is_han(c)) {
-      ++counts.han;
-    } else if (is_latin(c)) {
-      ++counts.latin;
-    } else if (is_neutral(c)) {
-      ++counts.neutral;
-    } else {
-      ++counts.other;
-      if (is_kana_or_hangul(c)) ++counts.kana_hangul;
+    switch (script_of(c)) {
+      case Script::kHan:
+        ++counts.han;
+        break;
+      case Script::kLatin:
+        ++counts.latin;
+        break;
+      case Script::kNeutral:
+        ++counts.neutral;
+        break;
+      case Script::kKanaOrHangul:
+        ++counts.kana_hangul;
+        [[fallthrough]];
+      case Script::kOther:
+        ++counts.other;
+        break;
     }
   }
   return counts;
@@ -113,8 +127,7 @@ TokenCounter::TokenCounter(const Tokenizer& tokenizer)
       is_byte_(static_cast<size_t>(tokenizer.vocab_size())),
       uses_(static_cast<size_t>(tokenizer.vocab_size())) {
   for (TokenId id = 0; id < tokenizer.vocab_size(); ++id)
-    is_byte_[static_cast<size_t>(id)] =
-        tokenizer.is_byte(id) || !is_utf8(tokenizer.bytes_of(id));
+    is_byte_[static_cast<size_t>(id)] = tokenizer.is_byte(id) || !is_utf8(tokenizer.bytes_of(id));
 }
 
 TokenCount TokenCounter::count(std::string_view line) {

@@ -77,16 +77,14 @@ void TokenizerComparison::compare_with_first(size_t index, Language language) {
   const std::vector<TokenId>& in_first = ids_in_first_[index];
   const auto slot = static_cast<size_t>(language);
   ++changed.lines[slot];
-  const bool same = std::equal(ids.begin(), ids.end(), of_first.begin(), of_first.end(),
-                               [&](TokenId id, TokenId other) {
-                                 return in_first[static_cast<size_t>(id)] == other;
-                               });
+  const bool same = std::equal(
+      ids.begin(), ids.end(), of_first.begin(), of_first.end(),
+      [&](TokenId id, TokenId other) { return in_first[static_cast<size_t>(id)] == other; });
   if (same) return;
   ++changed.changed[slot];
   if (language != Language::kEnglish) return;
   for (const TokenId id : ids) {
-    if (in_first[static_cast<size_t>(id)] < 0)
-      ++english_uses_[index][static_cast<size_t>(id)];
+    if (in_first[static_cast<size_t>(id)] < 0) ++english_uses_[index][static_cast<size_t>(id)];
   }
 }
 

@@ -14,6 +14,9 @@ namespace llama2zh {
 enum class Language { kChinese, kEnglish, kOther };
 inline constexpr std::array<std::string_view, 3> kLanguageNames = {"zh", "en", "other"};
 
+enum class Script { kHan, kLatin, kKanaOrHangul, kOther, kNeutral };
+Script script_of(char32_t codepoint);
+
 // Letters by script; digits, punctuation, spaces and symbols are neutral.
 struct LetterCounts {
   int64_t han = 0, latin = 0, other = 0, neutral = 0;
@@ -41,7 +44,7 @@ class TokenCounter {
   explicit TokenCounter(const Tokenizer& tokenizer);
   // A line, encoded as the beginning of a text. kData if it is not UTF-8.
   TokenCount count(std::string_view line);
-  const std::vector<TokenId>& ids() const { return ids_; }     // of the line counted last
+  const std::vector<TokenId>& ids() const { return ids_; }    // of the line counted last
   const std::vector<int64_t>& uses() const { return uses_; }  // of every id, so far
 
  private:

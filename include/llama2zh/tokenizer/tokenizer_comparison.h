@@ -42,7 +42,7 @@ class TokenizerComparison {
   // The tokenizers must outlive the comparison.
   explicit TokenizerComparison(std::vector<const Tokenizer*> tokenizers);
   void begin_domain();
-  void add_line(std::string_view line);  // of the domain begun last; kData if not UTF-8
+  void add_line(std::string_view line);          // of the domain begun last; kData if not UTF-8
   std::vector<TokenizerMeasure> finish() const;  // one a tokenizer
 
  private:
@@ -51,8 +51,8 @@ class TokenizerComparison {
   std::vector<const Tokenizer*> tokenizers_;
   std::vector<TokenCounter> counters_;
   std::vector<TokenizerMeasure> measures_;
-  std::vector<std::vector<TokenId>> ids_in_first_;       // of each tokenizer's ids; -1: none
-  std::vector<std::vector<int64_t>> english_uses_;       // of each tokenizer's ids
+  std::vector<std::vector<TokenId>> ids_in_first_;  // of each tokenizer's ids; -1: none
+  std::vector<std::vector<int64_t>> english_uses_;  // of each tokenizer's ids
 };
 
 }  // namespace llama2zh
