@@ -147,11 +147,12 @@ std::string text_table(const ordered_json& tokenizers) {
   };
   const auto all = [](const ordered_json& one) -> const ordered_json& { return one["total"]; };
   add("all text", all);
-  for (const char* group : {"languages", "domains"}) {
+  for (const std::string group : {"languages", "domains"}) {
     for (const auto& [name, unused] : tokenizers[0][group].items())
-      add(name, [&, key = name](const ordered_json& one) -> const ordered_json& {
-        return one[group][key];
-      });
+      add(group == "languages" ? cat(name, " lines") : name,
+          [&, key = name](const ordered_json& one) -> const ordered_json& {
+            return one[group][key];
+          });
   }
   table.row("tokens", [&](const ordered_json& one) { return cell(one["total"]["tokens"]); });
   return table.text();

@@ -36,7 +36,7 @@ class Report : public ::testing::Test {
   void SetUp() override {
     LLAMA2ZH_NEED_SHARED_DATA();
     config_.threads = 2;
-    config_.block_size = 64;
+    config_.block_size = 256;
   }
   DataReport report(RowKind kind) const {
     const Tokenizer tokenizer = Tokenizer::load(shared_tokenizer("llama2_tokenizer.model"));
@@ -48,7 +48,7 @@ class Report : public ::testing::Test {
 
 TEST_F(Report, CountsDialoguesAndTheirProblems) {
   std::string long_answer;
-  for (int i = 0; i < 100; ++i) long_answer += "好";
+  for (int i = 0; i < 500; ++i) long_answer += "好";
   const auto train = folder_.write(
       "train.jsonl", dialogue("你好", "您好！") + dialogue("你好", "您好") + "{\"x\": 1}\n" +
                          dialogue("What is it?", "A cat.") + dialogue("长吗", long_answer));
@@ -68,7 +68,7 @@ TEST_F(Report, CountsDialoguesAndTheirProblems) {
   EXPECT_EQ(keep.languages[1], 1);
   EXPECT_GT(keep.supervised, 0);
   EXPECT_LT(keep.supervised, keep.tokens);
-  EXPECT_GT(keep.length_at(1), 64);
+  EXPECT_GT(keep.length_at(1), 256);
 
   config_.overlong = "drop_row";
   const SetReport drop = report(RowKind::kSft).train;
