@@ -112,6 +112,11 @@ const std::vector<Command>& commands() {
        run_inspect},
       {"config", "Show, validate or print the defaults of a run's configuration", run_config},
       {"data show", "Rows of a run as tokens, with the loss mask", run_data_show},
+      {"data stats", "What training rows are: lengths, roles, languages, duplicates, test overlap",
+       run_data_stats},
+      {"data check", "The same, and exit status 1 if the rows have a problem", run_data_check},
+      {"vocab report", "Tokenizers side by side on your text, and what a vocabulary costs",
+       run_vocab_report},
   };
   return table;
 }

@@ -3,8 +3,8 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "commands/data_source.h"
 #include "commands/verbs.h"
-#include "llama2zh/base/error.h"
 #include "llama2zh/base/progress.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/base/utf8.h"
@@ -13,7 +13,6 @@
 #include "llama2zh/data/loader.h"
 #include "llama2zh/data/token_store.h"
 #include "llama2zh/data/training_data.h"
-#include "llama2zh/model/load.h"
 #include "llama2zh/train/run_config.h"
 
 namespace llama2zh {
@@ -41,16 +40,6 @@ struct DataShowOptions {
                "One object {\"ids\", \"pieces\", \"supervised\"} a row."));
   }
 };
-
-RowKind find_kind(const DataShowOptions& options, const DataConfig& data) {
-  if (options.kind != "auto") return options.kind == "sft" ? RowKind::kSft : RowKind::kPretrain;
-  std::string first;
-  if (!data.train_files.empty()) first = data.train_files[0];
-  if (!data.mixture.empty()) first = data.mixture[0].path;
-  if (first.empty()) return RowKind::kPretrain;
-  if (is_token_store(first)) return read_store_info(first).kind;
-  return guess_row_kind(expand_files({first}).front());
-}
 
 // What is shown: rows in memory, or a run's mapped ones.
 struct ShownRows {
@@ -212,16 +201,11 @@ void show_run_data(const DataConfig& config, RowKind kind, const Tokenizer& toke
 }
 
 void show_rows(DataShowOptions options, const RunConfig& run) {
-  if (run.model.tokenizer.empty() && run.model.path.empty()) {
-    fail_usage("model.tokenizer", "no tokenizer is named",
-               "give --model.tokenizer or --model.path");
-  }
-  const Tokenizer tokenizer =
-      load_tokenizer(run.model.tokenizer.empty() ? run.model.path : run.model.tokenizer);
+  const Tokenizer tokenizer = load_run_tokenizer(run);
   DataConfig data = run.data;
   data.validation_files.clear();
   data.validation_split = 0;
-  const RowKind kind = find_kind(options, data);
+  const RowKind kind = find_row_kind(options.kind, data);
   if (!options.json) {
     std::printf("%s rows, %stokenizer %s (%s pieces); %s\n",
                 kind == RowKind::kSft ? "sft" : "pretrain",

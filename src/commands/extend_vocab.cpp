@@ -90,15 +90,12 @@ ordered_json report_json(const VocabularyReport& report, const std::vector<Compr
                       {"displaced", report.displaced},   {"tokenizer_sha256", sha256},
                       {"texts", ordered_json::array()}};
   for (const CompressionRow& row : rows) {
-    const auto ratio = [&](int64_t tokens) {
-      return tokens == 0 ? 0.0 : static_cast<double>(row.characters) / static_cast<double>(tokens);
-    };
     out["texts"].push_back({{"file", row.name},
-                            {"characters", row.characters},
-                            {"tokens_before", row.base_tokens},
-                            {"tokens_after", row.merged_tokens},
-                            {"characters_per_token_before", ratio(row.base_tokens)},
-                            {"characters_per_token_after", ratio(row.merged_tokens)}});
+                            {"characters", row.base.characters},
+                            {"tokens_before", row.base.tokens},
+                            {"tokens_after", row.merged.tokens},
+                            {"characters_per_token_before", row.base.characters_per_token()},
+                            {"characters_per_token_after", row.merged.characters_per_token()}});
   }
   return out;
 }
@@ -159,7 +156,7 @@ std::vector<CompressionRow> measure_texts(const Tokenizer& base, const Tokenizer
   std::vector<CompressionRow> rows;
   for (const std::string& file : files) {
     rows.push_back(measure_compression(base, merged, file));
-    if (rows.back().characters == 0)
+    if (rows.back().base.characters == 0)
       fail_data(file, "the file holds no text", "--report-text needs text to measure");
   }
   return rows;

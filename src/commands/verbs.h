@@ -39,5 +39,8 @@ int run_bench_throughput(const std::vector<std::string>& args);
 int run_plan(const std::vector<std::string>& args);
 int run_plot(const std::vector<std::string>& args);
 int run_data_show(const std::vector<std::string>& args);
+int run_data_stats(const std::vector<std::string>& args);
+int run_data_check(const std::vector<std::string>& args);
+int run_vocab_report(const std::vector<std::string>& args);
 
 }  // namespace llama2zh

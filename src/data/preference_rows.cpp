@@ -157,7 +157,8 @@ EncodedPair encode_preference(const PreferencePair& pair, const ChatTemplate& ch
   Sequence chosen = encode_answer(pair, pair.chosen, chat_template, tokenizer, where);
   Sequence rejected = encode_answer(pair, pair.rejected, chat_template, tokenizer, where);
   EncodedPair result;
-  result.overlong = chosen.length() + rejected.length() > block_size;
+  result.full_length = chosen.length() + rejected.length();
+  result.overlong = result.full_length > block_size;
   if (result.overlong && overlong == "drop_row") return result;
   const int64_t half = block_size / 2;
   const int64_t room = std::max(half, block_size - rejected.length());

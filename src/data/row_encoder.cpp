@@ -85,6 +85,7 @@ class TextEncoder : public RowEncoder {
       rest.remove_prefix(size);
     }
     if (row.ends) row.ids.push_back(tokenizer_.eos_id());
+    row.full_length = static_cast<int64_t>(row.ids.size());
   }
 
   DataConfig config_;
@@ -136,6 +137,7 @@ class DialogueEncoder : public RowEncoder {
     row.filtered = filter_.refuses(row.characters);
     if (row.filtered) return;
     EncodedDialogue dialogue = encode_messages(messages, place);
+    row.full_length = static_cast<int64_t>(dialogue.ids.size());
     row.overlong = dialogue.ids.size() > block_size_;
     if (row.overlong) shorten(dialogue);
     // The first id is nobody's target.
@@ -163,6 +165,7 @@ class DialogueEncoder : public RowEncoder {
     if (row.filtered) return;
     EncodedPair encoded =
         encode_preference(pair, template_, tokenizer_, config_.block_size, config_.overlong, place);
+    row.full_length = encoded.full_length;
     row.overlong = encoded.overlong;
     row.ids = std::move(encoded.ids);
     row.supervised = std::move(encoded.supervised);
@@ -181,6 +184,7 @@ class DialogueEncoder : public RowEncoder {
     if (tokenizer_.starts_texts_with_bos()) row.ids.push_back(tokenizer_.bos_id());
     tokenizer_.encode_append(text, /*dummy_prefix=*/true, row.ids);
     row.ids.push_back(tokenizer_.eos_id());
+    row.full_length = static_cast<int64_t>(row.ids.size());
     row.overlong = row.ids.size() > block_size_;
     row.ids.resize(std::min(row.ids.size(), block_size_));
     row.supervised.assign(row.ids.size(), 1);

@@ -10,6 +10,8 @@
 
 namespace llama2zh {
 
+struct RowFacts;
+
 // What became of one row, or of a part of a long text.
 struct EncodedRow {
   std::vector<TokenId> ids;         // empty: not to be used
@@ -17,9 +19,11 @@ struct EncodedRow {
   int64_t characters = 0;
   uint64_t hash = 0;  // of the text, or of the first part of one that comes in parts
   bool overlong = false;
-  bool filtered = false;  // by min_characters or max_characters
+  int64_t full_length = 0;  // ids before an over-long row was cut
+  bool filtered = false;    // by min_characters or max_characters
   bool begins = true, ends = true;
-  std::exception_ptr error;  // why the row is bad
+  std::exception_ptr error;               // why the row is bad
+  std::shared_ptr<const RowFacts> facts;  // of data_report's encoder; others leave it empty
 };
 
 // Rows of one kind to ids.

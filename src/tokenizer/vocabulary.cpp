@@ -11,15 +11,19 @@
 #include "llama2zh/base/utf8.h"
 
 namespace llama2zh {
-namespace {
+bool is_text_piece(const Tokenizer& tokenizer, TokenId id) {
+  if (tokenizer.is_special(id) || tokenizer.is_byte(id)) return false;
+  return id < tokenizer.model_size() && is_utf8(tokenizer.bytes_of(id));
+}
 
 // sentencepiece takes "▁" in a text for a space, so that a piece is its own text.
 bool encodes_to_itself(const Tokenizer& tokenizer, TokenId id) {
-  const std::vector<TokenId> ids = tokenizer.encode_continuation(tokenizer.piece(id));
+  if (!is_text_piece(tokenizer, id)) return false;
+  const bool own_text = tokenizer.kind() == TokenizerKind::kSentencepiece;
+  const std::vector<TokenId> ids =
+      tokenizer.encode_continuation(own_text ? tokenizer.piece(id) : tokenizer.bytes_of(id));
   return ids.size() == 1 && ids[0] == id;
 }
-
-}  // namespace
 
 VocabularyMerge merge_vocabulary(const ModelProto& base, const ModelProto& extension) {
   VocabularyMerge merge{base, {}, {}};
@@ -62,19 +66,13 @@ CompressionRow measure_compression(const Tokenizer& base, const Tokenizer& merge
                                    const std::filesystem::path& text_file) {
   CompressionRow row;
   row.name = text_file.filename().string();
+  TokenCounter before(base), after(merged);
   LineReader reader(text_file);
-  std::vector<TokenId> ids;
-  const auto count = [&ids](const Tokenizer& tokenizer, const std::string& line) {
-    ids.clear();
-    tokenizer.encode_append(line, true, ids);
-    return static_cast<int64_t>(ids.size());
-  };
   for (std::string line; reader.next(line);) {
     if (!is_utf8(line))
       fail_data(reader.where(), "the line is not UTF-8", "Convert the file to UTF-8 first");
-    row.characters += static_cast<int64_t>(utf8_length(line));
-    row.base_tokens += count(base, line);
-    row.merged_tokens += count(merged, line);
+    row.base += before.count(line);
+    row.merged += after.count(line);
   }
   return row;
 }

@@ -74,9 +74,9 @@ TEST_F(PublishedMerge, CompressesChinese) {
   const auto file = folder_.write("text.txt", "人工智能是计算机科学的一个分支。\n\n哈哈哈\n");
   const CompressionRow row = measure_compression(base, merged, file);
   EXPECT_EQ(row.name, "text.txt");
-  EXPECT_EQ(row.characters, 19);
-  EXPECT_EQ(row.merged_tokens, 10);
-  EXPECT_EQ(row.base_tokens,
+  EXPECT_EQ(row.base.characters, 19);
+  EXPECT_EQ(row.merged.tokens, 10);
+  EXPECT_EQ(row.base.tokens,
             static_cast<int64_t>(base.encode("人工智能是计算机科学的一个分支。").size() +
                                  base.encode("哈哈哈").size()));
   testing::expect_error(ErrorKind::kData, ":2", [&] {

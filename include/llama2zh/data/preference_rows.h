@@ -33,7 +33,8 @@ PreferencePair parse_preference(const json& row, std::string_view where);
 struct EncodedPair {
   std::vector<TokenId> ids;
   std::vector<uint8_t> supervised;
-  bool overlong = false;  // was longer than block_size
+  bool overlong = false;    // was longer than block_size
+  int64_t full_length = 0;  // ids of both before they were cut
 };
 // A pair of more than block_size ids loses the beginnings of its sequences (overlong "keep_last"):
 // of the longer one first, then of both, to half a block each; with "drop_row" `ids` are empty then.

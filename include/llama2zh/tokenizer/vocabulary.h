@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "llama2zh/tokenizer/model_proto.h"
+#include "llama2zh/tokenizer/text_count.h"
 #include "llama2zh/tokenizer/tokenizer.h"
 
 namespace llama2zh {
@@ -31,9 +32,16 @@ struct VocabularyReport {
 VocabularyReport report_merge(const Tokenizer& base, const Tokenizer& merged,
                               const VocabularyMerge& merge);
 
+// Whether a piece may come out of encoding: its own text, inside a text, gives it. Always false for
+// special tokens, byte pieces and pieces of a byte-level BPE that end inside a character.
+bool encodes_to_itself(const Tokenizer& tokenizer, TokenId id);
+// Whether the id is a piece of text: not special, not a byte, and whole characters.
+bool is_text_piece(const Tokenizer& tokenizer, TokenId id);
+
+// What the lines of a file cost in two tokenizers. kData names a line that is not UTF-8.
 struct CompressionRow {
   std::string name;  // file
-  int64_t characters = 0, base_tokens = 0, merged_tokens = 0;
+  TokenCount base, merged;
 };
 CompressionRow measure_compression(const Tokenizer& base, const Tokenizer& merged,
                                    const std::filesystem::path& text_file);

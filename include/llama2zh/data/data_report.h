@@ -1,0 +1,62 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "llama2zh/data/datasets.h"
+#include "llama2zh/tokenizer/text_count.h"
+
+namespace llama2zh {
+
+struct DataReportOptions {
+  int64_t gram_size = 13;   // characters of Chinese, words of other languages
+  double gram_share = 0.5;  // of a test row's n-grams in training rows that makes it contaminated
+  int64_t named = 10;       // rows of each kind that are named
+};
+
+// How often something happened, and where the first times.
+struct NamedRowsCount {
+  int64_t count = 0;
+  std::vector<std::string> places;  // "file:line", of bad rows the whole message
+};
+
+// One set of files, read as training reads it.
+struct SetReport {
+  std::string name;
+  std::vector<std::string> files;
+  int64_t rows = 0;  // that can be used
+  int64_t blank = 0, filtered = 0;
+  NamedRowsCount bad;              // no JSON, no known form, a file that is cut off
+  NamedRowsCount template_errors;  // of a known form that the template can't encode or learn from
+  NamedRowsCount duplicates;       // of an earlier row, but for case, spaces and punctuation
+  // Rows longer than block_size, by what the configuration does with them.
+  NamedRowsCount dropped;
+  int64_t cut = 0, split = 0, tokens_cut = 0;
+  std::map<int64_t, int64_t> lengths;  // tokens, before anything is cut -> rows
+  int64_t tokens = 0, supervised = 0;  // after it
+  LetterCounts letters;
+  std::array<int64_t, kLanguageNames.size()> languages{};  // rows
+  std::array<int64_t, 4> messages{};                       // by Role
+  // Of test sets: rows that training has too, and those with gram_share of their n-grams there.
+  // Rows of fewer units than an n-gram has are only compared whole.
+  NamedRowsCount in_training, overlapping;
+  int64_t too_short_for_grams = 0;
+
+  int64_t length_at(double share) const;  // quantile of the rows' lengths; 0 without rows
+};
+
+struct DataReport {
+  SetReport train;
+  std::vector<SetReport> test;
+};
+
+// Reads all rows once, in bounded memory but for 16 to 32 bytes a row (duplicates), and of test rows
+// some 32 bytes an n-gram. Bad rows are counted whatever skip_bad_rows says; max_rows holds. Files as in
+// load_datasets(); kUsage for token stores, which have no text.
+DataReport report_data(const DataConfig& config, RowKind kind, const Tokenizer& tokenizer,
+                       const DataReportOptions& options);
+
+}  // namespace llama2zh

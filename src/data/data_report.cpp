@@ -1,0 +1,255 @@
+// Test sets first, with the n-grams of their rows; then training rows stream by and mark which of these
+// they have. What is counted of a row does not depend on others but for duplicates, of which the hash is
+// kept.
+#include "llama2zh/data/data_report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <unordered_map>
+
+#include "data/encode_files.h"
+#include "data/row_collector.h"
+#include "data/row_facts.h"
+#include "data/set_names.h"
+#include "llama2zh/base/error.h"
+#include "llama2zh/base/progress.h"
+#include "llama2zh/base/signals.h"
+#include "llama2zh/base/text.h"
+#include "llama2zh/data/token_store.h"
+
+namespace llama2zh {
+namespace {
+
+// What is kept of a test row until the training rows were seen.
+struct TestRow {
+  size_t set = 0;
+  std::string place;
+  uint64_t hash = 0;
+  std::vector<uint64_t> grams;
+};
+
+void note(NamedRowsCount& rows, const std::string& place, int64_t named) {
+  if (rows.count++ < named) rows.places.push_back(place);
+}
+
+// Counts the rows of one set.
+class SetReader {
+ public:
+  SetReader(SetReport& report, const DataConfig& config, RowKind kind,
+            const DataReportOptions& options)
+      : report_(report), config_(config), kind_(kind), options_(options) {}
+  virtual ~SetReader() = default;
+
+  void read(const RowEncoder& encoder) {
+    Progress progress(report_.name, 0, "rows");
+    encode_files(report_.files, {}, encoder, config_.threads, [&](EncodedChunk& chunk) {
+      throw_if_stopped();
+      for (const EncodedRow& row : chunk.rows) {
+        if (full()) return false;
+        take(row, report_.files[chunk.place.file]);
+      }
+      if (chunk.file_error) note_error(chunk.file_error, report_.bad);
+      progress.update(report_.rows);
+      return !full();
+    });
+    progress.finish();
+  }
+
+ protected:
+  virtual void compare(const RowFacts&, const std::string& /*place*/) {}
+  SetReport& report() { return report_; }
+
+ private:
+  bool full() const { return config_.max_rows > 0 && report_.rows >= config_.max_rows; }
+
+  void note_error(const std::exception_ptr& problem, NamedRowsCount& rows) const {
+    try {
+      std::rethrow_exception(problem);
+    } catch (const Error& error) {
+      note(rows, error.what(), options_.named);
+    }
+  }
+
+  void take(const EncodedRow& row, const std::string& file) {
+    const RowFacts& facts = *row.facts;
+    const std::string place = facts.line > 0 ? cat(file, ":", facts.line) : file;
+    if (row.begins) {
+      length_ = 0;
+      spoilt_ = false;
+    }
+    if (row.error) {
+      if (!spoilt_) note_error(row.error, facts.understood ? report_.template_errors : report_.bad);
+      spoilt_ = true;
+    }
+    if (spoilt_) return;
+    if (row.filtered) {
+      ++report_.filtered;
+      return;
+    }
+    if (row.overlong) note_overlong(row, place);
+    if (row.begins && row.ids.empty()) {
+      if (!row.overlong) ++report_.blank;
+      spoilt_ = true;  // no part of it is used
+      return;
+    }
+    add(row, facts, place);
+  }
+
+  void note_overlong(const EncodedRow& row, const std::string& place) {
+    if (row.ids.empty())
+      note(report_.dropped, place, options_.named);
+    else
+      ++report_.cut;
+    report_.tokens_cut += row.full_length - static_cast<int64_t>(row.ids.size());
+    if (row.ids.empty()) ++report_.lengths[row.full_length];
+  }
+
+  // Of a text in parts, each part.
+  void add(const EncodedRow& row, const RowFacts& facts, const std::string& place) {
+    report_.tokens += static_cast<int64_t>(row.ids.size());
+    report_.supervised += row.supervised.empty()
+                              ? static_cast<int64_t>(row.ids.size())
+                              : std::count(row.supervised.begin(), row.supervised.end(), 1);
+    report_.letters += facts.letters;
+    length_ += row.full_length;
+    if (row.begins) {
+      if (!seen_.insert(facts.hash)) note(report_.duplicates, place, options_.named);
+      ++report_.languages[static_cast<size_t>(language_of(facts.letters))];
+      for (size_t i = 0; i < facts.messages.size(); ++i) report_.messages[i] += facts.messages[i];
+    }
+    compare(facts, place);
+    if (!row.ends) return;
+    ++report_.rows;
+    ++report_.lengths[length_];
+    if (kind_ == RowKind::kPretrain && length_ > config_.block_size) ++report_.split;
+  }
+
+  SetReport& report_;
+  const DataConfig& config_;
+  RowKind kind_;
+  const DataReportOptions& options_;
+  HashSet seen_;
+  int64_t length_ = 0;   // of the parts of the row so far
+  bool spoilt_ = false;  // the rest of the row is left out
+};
+
+class TestReader : public SetReader {
+ public:
+  TestReader(SetReport& report, const DataConfig& config, RowKind kind,
+             const DataReportOptions& options, size_t set, std::vector<TestRow>& rows)
+      : SetReader(report, config, kind, options), set_(set), rows_(rows) {}
+
+ protected:
+  void compare(const RowFacts& facts, const std::string& place) override {
+    rows_.push_back({set_, place, facts.hash, facts.gram_hashes});
+  }
+
+ private:
+  size_t set_;
+  std::vector<TestRow>& rows_;
+};
+
+// What of the test rows was met in training rows.
+struct SeenInTraining {
+  std::unordered_map<uint64_t, bool> rows;  // by hash
+  std::vector<bool> grams;                  // by number in the index
+};
+
+class TrainReader : public SetReader {
+ public:
+  TrainReader(SetReport& report, const DataConfig& config, RowKind kind,
+              const DataReportOptions& options, SeenInTraining& seen)
+      : SetReader(report, config, kind, options), seen_(seen) {}
+
+ protected:
+  void compare(const RowFacts& facts, const std::string&) override {
+    const auto row = seen_.rows.find(facts.hash);
+    if (row != seen_.rows.end()) row->second = true;
+    for (const int64_t gram : facts.grams_in_test) seen_.grams[static_cast<size_t>(gram)] = true;
+  }
+
+ private:
+  SeenInTraining& seen_;
+};
+
+std::vector<std::string> raw_files(const std::vector<std::string>& patterns) {
+  for (const std::string& pattern : patterns) {
+    if (is_token_store(pattern))
+      fail_usage(pattern, "a token store has no text to report on",
+                 "name the files that it was made of");
+  }
+  return expand_files(patterns);
+}
+
+std::vector<std::string> training_files(const DataConfig& config) {
+  std::vector<std::string> patterns = config.train_files;
+  for (const MixtureSource& source : config.mixture) patterns.push_back(source.path);
+  if (patterns.empty()) fail_usage("data.train_files", "no training files are named");
+  return raw_files(patterns);
+}
+
+void judge_test_rows(const std::vector<TestRow>& rows, const GramIndex& index,
+                     const SeenInTraining& seen, const DataReportOptions& options,
+                     std::vector<SetReport>& sets) {
+  for (const TestRow& row : rows) {
+    SetReport& set = sets[row.set];
+    if (seen.rows.at(row.hash)) note(set.in_training, row.place, options.named);
+    if (row.grams.empty()) {
+      ++set.too_short_for_grams;
+      continue;
+    }
+    const auto shared = std::count_if(row.grams.begin(), row.grams.end(), [&](uint64_t gram) {
+      return seen.grams[static_cast<size_t>(index.find(gram))];
+    });
+    if (static_cast<double>(shared) >= options.gram_share * static_cast<double>(row.grams.size()))
+      note(set.overlapping, row.place, options.named);
+  }
+}
+
+}  // namespace
+
+int64_t SetReport::length_at(double share) const {
+  int64_t all = 0;
+  for (const auto& [length, count] : lengths) all += count;
+  auto left = static_cast<int64_t>(std::floor(static_cast<double>(all - 1) * share)) + 1;
+  for (const auto& [length, count] : lengths) {
+    left -= count;
+    if (left <= 0) return length;
+  }
+  return 0;
+}
+
+DataReport report_data(const DataConfig& config, RowKind kind, const Tokenizer& tokenizer,
+                       const DataReportOptions& options) {
+  DataReport report;
+  report.train.name = "train";
+  report.train.files = training_files(config);
+  SetNames names;
+  for (const std::string& file : raw_files(config.validation_files)) {
+    SetReport& set = report.test.emplace_back();
+    set.name = names.of(file);
+    set.files = {file};
+  }
+  const auto gram_size = static_cast<size_t>(options.gram_size);
+  DataConfig of_test = config;
+  of_test.max_rows = 0;
+  std::vector<TestRow> test_rows;
+  const auto keeper = facts_encoder(config, kind, tokenizer, gram_size, nullptr);
+  for (size_t i = 0; i < report.test.size(); ++i)
+    TestReader(report.test[i], of_test, kind, options, i, test_rows).read(*keeper);
+
+  SeenInTraining seen;
+  std::vector<uint64_t> grams;
+  for (const TestRow& row : test_rows) {
+    seen.rows.emplace(row.hash, false);
+    grams.insert(grams.end(), row.grams.begin(), row.grams.end());
+  }
+  const GramIndex index(std::move(grams));
+  seen.grams.resize(index.size());
+  const auto finder = facts_encoder(config, kind, tokenizer, gram_size, &index);
+  TrainReader(report.train, config, kind, options, seen).read(*finder);
+  judge_test_rows(test_rows, index, seen, options, report.test);
+  return report;
+}
+
+}  // namespace llama2zh
