@@ -12,7 +12,8 @@ namespace {
 
 constexpr std::array<const char*, 6> kSeriesColours = {"#2563eb", "#f59e0b", "#059669",
                                                        "#dc2626", "#7c3aed", "#475569"};
-constexpr double kBar = 46, kBetween = 34, kBarsLeft = 24, kBarsTop = 64, kBars = 190, kBelow = 34;
+constexpr double kBar = 46, kBetween = 34, kBarsLeft = 24, kBarsTop = 64, kBarsHeight = 190,
+                 kBelow = 34;
 
 std::string number(double value) {
   char text[32];
@@ -50,7 +51,7 @@ std::string draw_bars(const std::string& title, const std::vector<std::string>& 
   const double all = static_cast<double>(groups.size()) * (group_width + kBetween);
   const double width = kBarsLeft + std::max({all, legend_width(series) + kBarsLeft,
                                              text_width(title, 15) + kBarsLeft});
-  Svg svg(width, kBarsTop + kBars + kBelow, title);
+  Svg svg(width, kBarsTop + kBarsHeight + kBelow, title);
   svg.text(kBarsLeft, 22, title, {.size = 15, .colour = "#111827", .bold = true});
   draw_legend(svg, series);
   double x = kBarsLeft;
@@ -60,15 +61,16 @@ std::string draw_bars(const std::string& title, const std::vector<std::string>& 
     for (size_t i = 0; i < group.values.size(); ++i, left += kBar) {
       const double value = group.values[i];
       if (!std::isfinite(value)) continue;
-      const double height = top > 0 ? (kBars - 20) * value / top : 0;
-      svg.rectangle(left + 3, kBarsTop + kBars - height, kBar - 6, height, colour(i));
-      svg.text(left + kBar / 2, kBarsTop + kBars - height - 5, number(value),
+      const double height = top > 0 ? (kBarsHeight - 20) * value / top : 0;
+      svg.rectangle(left + 3, kBarsTop + kBarsHeight - height, kBar - 6, height, colour(i));
+      svg.text(left + kBar / 2, kBarsTop + kBarsHeight - height - 5, number(value),
                {.size = 11, .anchor = "middle"});
     }
-    svg.text(x + group_width / 2, kBarsTop + kBars + 20, group.label, {.anchor = "middle"});
+    svg.text(x + group_width / 2, kBarsTop + kBarsHeight + 20, group.label, {.anchor = "middle"});
     x += group_width + kBetween;
   }
-  svg.line(kBarsLeft, kBarsTop + kBars, width - kBarsLeft, kBarsTop + kBars, {.colour = "#9ca3af"});
+  svg.line(kBarsLeft, kBarsTop + kBarsHeight, width - kBarsLeft, kBarsTop + kBarsHeight,
+           {.colour = "#9ca3af"});
   return svg.finish();
 }
 

@@ -33,7 +33,8 @@ ResultWriter::ResultWriter(const RunConfig& config, RowKind kind, const RunInput
 
 void ResultWriter::write(const fs::path& folder, at::ScalarType dtype, bool trained) const {
   if (config_->method == "full") {
-    save_model(folder, *model_, &inputs_->tokenizer, {.dtype = dtype, .template_name = template_, .manifest = false});
+    save_model(folder, *model_, &inputs_->tokenizer,
+               {.dtype = dtype, .template_name = template_, .manifest = false});
     return;
   }
   write_adapter(folder, adapter(dtype, /*copy=*/false), trained);
@@ -43,7 +44,8 @@ WeightsWriter ResultWriter::snapshot(bool copy) const {
   if (config_->method == "full") {
     return [this, weights = held_weights(*model_, copy)](const fs::path& folder) {
       save_model(folder, model_->config, [&](const std::string& name) { return weights.at(name); },
-                 &inputs_->tokenizer, {.dtype = at::kFloat, .template_name = template_, .manifest = false});
+                 &inputs_->tokenizer,
+                 {.dtype = at::kFloat, .template_name = template_, .manifest = false});
     };
   }
   return [this, held = adapter(at::kFloat, copy)](const fs::path& folder) {
