@@ -136,9 +136,13 @@ at::ScalarType product_type(const at::Tensor& x) {
   return slow ? at::kFloat : x.scalar_type();
 }
 
+bool float_products_are_faster() {
+  static const bool faster = detect_faster_float();
+  return faster;
+}
+
 at::ScalarType large_product_type(const at::Tensor& x) {
-  static const bool float_is_faster = detect_faster_float();
-  const bool wins = float_is_faster && x.is_cpu() && x.scalar_type() == at::kBFloat16 &&
+  const bool wins = float_products_are_faster() && x.is_cpu() && x.scalar_type() == at::kBFloat16 &&
                     x.numel() > kFewFloatRows * x.size(-1);
   return wins ? at::kFloat : product_type(x);
 }

@@ -7,7 +7,8 @@
 // that share it. On a GPU, dropout on an adapter's input is libtorch's: a mask (1 byte) and a copy for
 // each projection instead. With activation checkpointing one layer of these and H a layer remain.
 //
-// The head: its weight in the arithmetic's type, one chunk of logits (on a GPU also in fp32), and the
+// The head: its weight in the arithmetic's type (a float32 master is used as it is where the processor
+// multiplies float32 faster), one chunk of logits (on a GPU also in fp32), and the
 // weight's gradient in the arithmetic's type, which several chunks add up in fp32.
 //
 // The peak is at one of two places:
@@ -20,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "llama2zh/kernels/product.h"
 #include "llama2zh/model/load.h"
 #include "train/parameter_plan.h"
 
@@ -120,9 +122,12 @@ int64_t head_bytes(const LlamaConfig& model, const RunConfig& run, const Trained
   const int64_t b = setting.bytes_per_number;
   const int64_t tokens = run.data.block_size * run.train.micro_batch_size;
   const int64_t chunk = std::min(run.train.head_chunk_rows, tokens);
-  const int64_t logits = chunk * model.vocab_size * (setting.gpu ? b + 4 : b);
-  const int64_t cast = b == 4 ? 0 : parts.head * b;
-  const int64_t gradient = parts.head * (chunk == tokens || b == 4 ? b : 4 + b);
+  const bool master = !setting.gpu && parts.head > 0 && run.train.first_trained_row == 0 &&
+                      float_products_are_faster();
+  const int64_t number = master ? 4 : b;
+  const int64_t logits = chunk * model.vocab_size * (setting.gpu ? b + 4 : number);
+  const int64_t cast = number == 4 ? 0 : parts.head * b;
+  const int64_t gradient = parts.head * (chunk == tokens || number == 4 ? number : 4 + b);
   return logits + cast + gradient;
 }
 

@@ -13,6 +13,8 @@ at::ScalarType product_type(const at::Tensor& x);
 // multiply bfloat16, but float32 faster: there the matrix is converted a block at a time, and sums
 // are rounded once, at the end.
 at::ScalarType large_product_type(const at::Tensor& x);
+// Whether this processor is such a one.
+bool float_products_are_faster();
 
 // Whether this processor multiplies bfloat16 at least as fast as float32.
 bool has_fast_bfloat16();
