@@ -70,8 +70,7 @@ Table text_table(const ordered_json& results) {
 Table distance_table(const ordered_json& results) {
   Table table{"Distance of B from A",
               {"file", "tokens", "KL(A || B), nats", "same likeliest token",
-               "largest logit "
-               "difference"},
+               "largest difference of a logit"},
               {}};
   for (const ordered_json& file : results["files"]) {
     const ordered_json& distance = file["distance"];

@@ -48,7 +48,7 @@ std::string exam_shot(const ExamProtocol& protocol, const ExamQuestion& shot) {
 }
 
 std::string exam_question(const ExamProtocol& protocol, const ExamQuestion& question) {
-  const std::string text = asked(protocol, question);
+  std::string text = asked(protocol, question);
   if (protocol.harness) return text;
   if (protocol.suite == ExamSuite::kCmmlu)
     return text + (protocol.cot ? "\n逐步分析并给出答案选项。" : "\n答案是：");
