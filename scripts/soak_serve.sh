@@ -37,7 +37,8 @@ prober=$!
 trap 'kill "$prober" "$server" 2>/dev/null; wait "$server" 2>/dev/null; rm -rf "$folder"' EXIT
 
 load() { "$program" bench serve --port "$port" --concurrency "$streams" --requests "$1" --input-tokens 24 --output-tokens 24 --spread 0.8 --vocabulary 500 --seed "$2" --json; }
-load $((streams * 4)) 1 > /dev/null || die "requests failed while warming up"  # buffers and caches reach their size
+# Buffers, the prefix cache and the pages of keys and values reach their size: memory is compared from there on.
+load $((streams * 120)) 1 > /dev/null || die "requests failed while warming up"
 first=$(resident) done_requests=0 failed=0 round=2 end=$((SECONDS + minutes * 60)) shown=$SECONDS
 while [ $SECONDS -lt $end ] || [ $done_requests -lt "$wanted" ]; do
   report=$(load $((streams * 8)) $round || true)
