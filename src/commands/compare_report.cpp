@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "llama2zh/base/markup.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/plot/bars.h"
 
@@ -115,36 +116,13 @@ std::string markdown_cell(const std::string& text) {
   return out;
 }
 
-std::string html_text(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '&':
-        out += "&amp;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
-
 std::string html_table(const Table& table) {
-  std::string out = cat("<h2>", html_text(table.title), "</h2>\n<table>\n<tr>");
-  for (const std::string& cell : table.header) out += cat("<th>", html_text(cell), "</th>");
+  std::string out = cat("<h2>", escape_markup(table.title), "</h2>\n<table>\n<tr>");
+  for (const std::string& cell : table.header) out += cat("<th>", escape_markup(cell), "</th>");
   out += "</tr>\n";
   for (const auto& row : table.rows) {
     out += "<tr>";
-    for (const std::string& cell : row) out += cat("<td>", html_text(cell), "</td>");
+    for (const std::string& cell : row) out += cat("<td>", escape_markup(cell), "</td>");
     out += "</tr>\n";
   }
   return out + "</table>\n";
@@ -224,7 +202,7 @@ std::string compare_html(const ordered_json& results) {
   out += plots_of(results);
   for (const Table& table : tables_of(results)) out += html_table(table);
   return out +
-         cat("<p>", html_text(results["note"].get<std::string>()), "</p>\n</body>\n</html>\n");
+         cat("<p>", escape_markup(results["note"].get<std::string>()), "</p>\n</body>\n</html>\n");
 }
 
 }  // namespace llama2zh

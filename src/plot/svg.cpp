@@ -3,6 +3,7 @@
 
 #include <cstdio>
 
+#include "llama2zh/base/markup.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/base/utf8.h"
 
@@ -14,28 +15,13 @@ constexpr std::string_view kFonts =
     "'DejaVu Sans','Noto Sans CJK SC','Noto Sans SC','WenQuanYi Micro Hei','Droid Sans Fallback',"
     "'Microsoft YaHei','PingFang SC',sans-serif";
 
+// XML has no control characters.
 std::string xml_escape(std::string_view raw) {
-  const std::string text = utf8_sanitize(raw);
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? ' ' : c;
-    }
+  std::string text = utf8_sanitize(raw);
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
   }
-  return out;
+  return escape_markup(text);
 }
 
 // A tenth of a pixel is enough, and keeps files small.
