@@ -31,7 +31,7 @@ if(NOT CMAKE_SCRIPT_MODE_FILE)
     file(CONFIGURE OUTPUT ${folder}/list.txt CONTENT "${list}\n" @ONLY)
     add_custom_command(OUTPUT ${folder}/page_data.cpp
       COMMAND ${CMAKE_COMMAND} -DLIST=${folder}/list.txt -DFOLDER=${folder} -DGZIP=${LLAMA2ZH_GZIP} -P ${LLAMA2ZH_EMBED_SCRIPT}
-      DEPENDS ${own} ${folder}/list.txt ${LLAMA2ZH_EMBED_SCRIPT} COMMENT "Embedding the chat page" VERBATIM)
+      DEPENDS ${own} ${folder}/list.txt ${LLAMA2ZH_EMBED_SCRIPT} ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/EmbedBlob.cmake COMMENT "Embedding the chat page" VERBATIM)
     # Its bytes are not text to the compiler, and .incbin keeps it apart from unity files.
     set_source_files_properties(${folder}/page_data.cpp PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
     set(${output_variable} ${folder}/page_data.cpp PARENT_SCOPE)
@@ -76,22 +76,15 @@ foreach(entry IN LISTS entries)
   math(EXPR number "${number} + 1")
 endforeach()
 
+set(blob_prefix page)
+include(${CMAKE_CURRENT_LIST_DIR}/EmbedBlob.cmake)
 file(WRITE ${FOLDER}/page_data.cpp "// Written by cmake/EmbedFiles.cmake.
 #include \"serve/page/page_data.h\"
 
-// Read-only memory under names of our own. NOLINTBEGIN(bugprone-macro-parentheses): a declared name cannot stand in parentheses.
-#define LLAMA2ZH_BLOB(name, file)                                                          \\
-  asm(\".section .rodata\\n.balign 16\\nllama2zh_page_\" #name \":\\n.incbin \\\"\" file \"\\\"\\n\" \\
-      \"llama2zh_page_\" #name \"_end:\\n.byte 0\\n.previous\\n\");                              \\
-  extern \"C\" const char name[] asm(\"llama2zh_page_\" #name);                               \\
-  extern \"C\" const char name##_end[] asm(\"llama2zh_page_\" #name \"_end\");
-
-// NOLINTEND(bugprone-macro-parentheses)
+${blob_macro}
 ${blobs}
 namespace llama2zh {
-namespace {
-std::string_view bytes(const char* begin, const char* end) { return {begin, static_cast<size_t>(end - begin)}; }
-}  // namespace
+${blob_bytes}
 
 const std::vector<PageFile>& page_data() {
   static const std::vector<PageFile> files = {

@@ -20,7 +20,7 @@ if(NOT CMAKE_SCRIPT_MODE_FILE)
     set(folder ${CMAKE_CURRENT_BINARY_DIR}/embedded)
     add_custom_command(OUTPUT ${folder}/word_data.cpp
       COMMAND ${CMAKE_COMMAND} -DJIEBA=${LLAMA2ZH_JIEBA} -DFOLDER=${folder} -DZSTD=${LLAMA2ZH_ZSTD} -P ${LLAMA2ZH_EMBED_WORDS_SCRIPT}
-      DEPENDS ${files} ${LLAMA2ZH_EMBED_WORDS_SCRIPT} COMMENT "Embedding the word dictionary" VERBATIM)
+      DEPENDS ${files} ${LLAMA2ZH_EMBED_WORDS_SCRIPT} ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/EmbedBlob.cmake COMMENT "Embedding the word dictionary" VERBATIM)
     # .incbin keeps it apart from unity files.
     set_source_files_properties(${folder}/word_data.cpp PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
     set(${output_variable} ${folder}/word_data.cpp PARENT_SCOPE)
@@ -41,22 +41,15 @@ foreach(name IN LISTS names)
 endforeach()
 list(JOIN members ", " members)
 
+set(blob_prefix words)
+include(${CMAKE_CURRENT_LIST_DIR}/EmbedBlob.cmake)
 file(WRITE ${FOLDER}/word_data.cpp "// Written by cmake/EmbedWords.cmake.
 #include \"eval/text/word_data.h\"
 
-// Read-only memory under names of our own. NOLINTBEGIN(bugprone-macro-parentheses): a declared name cannot stand in parentheses.
-#define LLAMA2ZH_BLOB(name, file)                                                          \\
-  asm(\".section .rodata\\n.balign 16\\nllama2zh_words_\" #name \":\\n.incbin \\\"\" file \"\\\"\\n\" \\
-      \"llama2zh_words_\" #name \"_end:\\n.byte 0\\n.previous\\n\");                              \\
-  extern \"C\" const char name[] asm(\"llama2zh_words_\" #name);                               \\
-  extern \"C\" const char name##_end[] asm(\"llama2zh_words_\" #name \"_end\");
-
-// NOLINTEND(bugprone-macro-parentheses)
+${blob_macro}
 ${blobs}
 namespace llama2zh {
-namespace {
-std::string_view bytes(const char* begin, const char* end) { return {begin, static_cast<size_t>(end - begin)}; }
-}  // namespace
+${blob_bytes}
 
 WordData compressed_word_data() { return {${members}}; }
 
