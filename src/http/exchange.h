@@ -9,6 +9,7 @@
 #include <string>
 
 #include "http/asio.h"
+#include "http/body_budget.h"
 #include "llama2zh/http/server.h"
 
 namespace llama2zh {
@@ -19,12 +20,13 @@ class Connection;
 // thread. Exchanges may live longer than the server: they keep this alive, connections do not.
 struct ServerState {
   ServerState(const HttpServerConfig& settings, HttpHooks functions)
-      : config(settings), hooks(std::move(functions)) {}
+      : config(settings), hooks(std::move(functions)), bodies(settings.max_bodies_bytes) {}
 
   const HttpServerConfig config;
   const HttpHooks hooks;
   std::atomic<int64_t> connections = 0, unanswered = 0;  // any thread
   bool closing = false;                                  // every answer is the last
+  BodyBudget bodies;
   std::set<Connection*> open;
   asio::io_context io{1};  // last, so that it goes first: it may hold connections
 };

@@ -9,8 +9,8 @@
 #include <thread>
 #include <utility>
 
-#include "http/connection.h"
 #include "http/exchange.h"
+#include "http/stream_connection.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/text.h"
@@ -59,6 +59,11 @@ class HttpServer::Implementation {
     if (config.tls_certificate.empty() != config.tls_key.empty())
       fail_usage(config.tls_key.empty() ? "tls_key" : "tls_certificate",
                  "HTTPS needs both a certificate and its key", "give the other one too");
+    if (config.max_bodies_bytes < config.max_body_bytes)
+      fail_usage(
+          "max_bodies_bytes",
+          cat(config.max_bodies_bytes, " is less than max_body_bytes, ", config.max_body_bytes),
+          "let one body in at least");
     if (!config.tls_certificate.empty()) tls_.emplace(tls_context(config));
     allow_connections(config.max_connections);
     listen(config);

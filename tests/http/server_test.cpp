@@ -111,6 +111,44 @@ TEST_F(Server, KeepsConnectionsAndAnswersWhatWasSentAhead) {
   EXPECT_FALSE(client.closed());
 }
 
+// RFC 9112, 2.2.
+TEST_F(Server, PassesOverBlankLinesBeforeRequests) {
+  begin();
+  RawSocket client(server->port());
+  client.send("\r\n\r\n");
+  client.send("\r\nPOST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx\r\n\r\n");
+  EXPECT_THAT(client.read_until("POST /1 x"), HasSubstr("200 OK"));
+  client.send("GET /2 HTTP/1.1\r\nHost: a\r\n\r\n");
+  EXPECT_THAT(client.read_until("GET /2 "), HasSubstr("200 OK"));
+}
+
+// What is being received and what is being answered counts; an answered one no longer does.
+TEST_F(Server, BodiesShareTheirMemory) {
+  config.max_body_bytes = 2048;
+  config.max_bodies_bytes = 4096;
+  begin();
+  const auto post = [](const char* path, int length) {
+    return cat("POST ", path, " HTTP/1.1\r\nHost: a\r\nContent-Length: ", length, "\r\n\r\n");
+  };
+  RawSocket held_one(server->port());
+  held_one.send(post("/hold", 2000) + std::string(2000, 'a'));
+  ASSERT_TRUE(soon([&] { return first_held() != nullptr; }));
+  RawSocket coming(server->port());
+  coming.send(post("/x", 2000) + "a");
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  RawSocket third(server->port());
+  third.send(post("/y", 200));
+  EXPECT_THAT(third.read_all(), StartsWith("HTTP/1.1 503"));
+  EXPECT_EQ(http_call(call("/alive")).status, 200);
+  first_held()->respond({200, "text/plain", "done", {}});
+  held_one.read_until("done");
+  RawSocket fourth(server->port());
+  fourth.send(post("/z", 2) + "ok");
+  EXPECT_THAT(fourth.read_until("POST /z ok"), HasSubstr("200 OK"));
+  coming.send(std::string(1999, 'a'));
+  EXPECT_THAT(coming.read_until("aaa"), HasSubstr("200 OK"));
+}
+
 TEST_F(Server, SpeaksTheOlderVersionAndHead) {
   begin();
   RawSocket old(server->port());

@@ -21,6 +21,7 @@ struct HttpServerConfig {
   int64_t max_connections = 4096;
   int64_t max_header_bytes = 32768;
   int64_t max_body_bytes = 8388608;
+  int64_t max_bodies_bytes = 536870912;
   double idle_timeout = 75;
   double header_timeout = 15;
   double body_timeout = 60;
@@ -40,6 +41,11 @@ struct HttpServerConfig {
                "Bytes of a request's head; more is answered 431.", between(1024, 16777216)),
         option("max_body_bytes", &T::max_body_bytes,
                "Bytes of a request's body; more is answered 413.", between(1024, 1073741824)),
+        option(
+            "max_bodies_bytes", &T::max_bodies_bytes,
+            "Bytes of all bodies that are being received or answered; more is answered 503. A body "
+            "of unknown length counts as max_body_bytes.",
+            between(1024, 1099511627776)),
         option("idle_timeout", &T::idle_timeout,
                "Seconds that a connection may wait for its next request.", between(0.001, 1e6)),
         option("header_timeout", &T::header_timeout,
@@ -99,7 +105,7 @@ struct HttpHooks {
 // requests of one connection are answered one after the other.
 class HttpServer {
  public:
-  // Listens at once, answers from start() on. kIo for an address that can't be had, kFormat for TLS
+  // Listens at once, answers from start() on. kUsage for limits that contradict, kIo for an address that can't be had, kFormat for TLS
   // files that are none.
   HttpServer(const HttpServerConfig& config, HttpHooks hooks);
   ~HttpServer();  // stops
