@@ -93,8 +93,10 @@ CommandSpec report_spec(const std::string& verb, const std::string& summary) {
           .summary = summary,
           .examples = {cat("llama2zh ", verb, " --config configs/sft_7b.json"),
                        cat("llama2zh ", verb,
-                           " --model.tokenizer llama-2-7b-zh --data.train-files train.json "
-                           "--data.validation-files test.json --plot lengths.svg")},
+                           " train.json --data.validation-files test.json --model.tokenizer "
+                           "llama-2-7b-zh --plot lengths.svg"),
+                       cat("llama2zh ", verb, " store --model.tokenizer llama-2-7b-zh")},
+          .positional = {"data.train_files"},
           .config_file = true};
 }
 

@@ -37,11 +37,19 @@ ordered_json lengths_json(const SetReport& set) {
   return out;
 }
 
+ordered_json stores_json(const SetReport& set) {
+  ordered_json out = ordered_json::array();
+  for (const StoreSetName& store : set.stores)
+    out.push_back({{"folder", store.folder}, {"set", store.set}});
+  return out;
+}
+
 ordered_json set_json(const SetReport& set, bool is_test) {
   const LetterCounts& letters = set.letters;
   const int64_t all = letters.han + letters.latin + letters.other;
   ordered_json out = {{"name", set.name},
                       {"files", set.files},
+                      {"stores", stores_json(set)},
                       {"rows", set.rows},
                       {"blank", set.blank},
                       {"filtered", set.filtered},

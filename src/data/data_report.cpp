@@ -32,26 +32,22 @@ void note(NamedRowsCount& rows, const std::string& place, int64_t named) {
   if (rows.count++ < named) rows.places.push_back(place);
 }
 
+// Which rows of files a set has where data.validation_split holds some out.
+enum class Side { kAll, kTraining, kHeldOut };
+
 // Counts the rows of one set.
 class SetReader {
  public:
   SetReader(SetReport& report, const DataConfig& config, RowKind kind,
-            const DataReportOptions& options)
-      : report_(report), config_(config), kind_(kind), options_(options) {}
+            const DataReportOptions& options, Side side)
+      : report_(report), config_(config), kind_(kind), options_(options), side_(side) {}
   virtual ~SetReader() = default;
 
-  void read(const RowEncoder& encoder) {
+  void read(const FactsEncoder& encoder, const Tokenizer& tokenizer) {
     Progress progress(report_.name, 0, "rows");
-    encode_files(report_.files, {}, encoder, config_.threads, [&](EncodedChunk& chunk) {
-      throw_if_stopped();
-      for (const EncodedRow& row : chunk.rows) {
-        if (full()) return false;
-        take(row, report_.files[chunk.place.file]);
-      }
-      if (chunk.file_error) note_error(chunk.file_error, report_.bad);
-      progress.update(report_.rows);
-      return !full();
-    });
+    if (!report_.files.empty()) read_files(encoder, progress);
+    for (const StoreSetName& store : report_.stores)
+      read_store(store, encoder, tokenizer, progress);
     progress.finish();
   }
 
@@ -60,7 +56,49 @@ class SetReader {
   SetReport& report() { return report_; }
 
  private:
-  bool full() const { return config_.max_rows > 0 && report_.rows >= config_.max_rows; }
+  void read_files(const FactsEncoder& encoder, Progress& progress) {
+    encode_files(report_.files, {}, encoder, config_.threads, [&](EncodedChunk& chunk) {
+      throw_if_stopped();
+      for (const EncodedRow& row : chunk.rows) {
+        if (full()) return false;
+        if (is_mine(row)) take(row, report_.files[chunk.place.file]);
+      }
+      if (chunk.file_error && side_ != Side::kHeldOut) note_error(chunk.file_error, report_.bad);
+      progress.update(report_.rows);
+      return !full();
+    });
+  }
+
+  // Rows as they are stored; what they say is read off their tokens.
+  void read_store(const StoreSetName& store, const FactsEncoder& encoder,
+                  const Tokenizer& tokenizer, Progress& progress) {
+    const std::string where = cat(store.folder, " (", store.set, ")");
+    const auto rows = open_token_store(store.folder, store.set);
+    for (int64_t i = 0; i < rows->size(); ++i) {
+      throw_if_stopped();
+      EncodedRow row;
+      rows->read(rows->begin(i), static_cast<int64_t>(rows->length(i)), row.ids, row.supervised);
+      row.full_length = static_cast<int64_t>(row.ids.size());
+      row.facts = encoder.facts_of_text(tokenizer.decode(row.ids), i + 1);
+      take(row, where);
+      progress.update(report_.rows);
+    }
+  }
+
+  // As training counts: rows for training.
+  bool full() const {
+    const int64_t rows = side_ == Side::kHeldOut ? rows_of_training_ : report_.rows;
+    return config_.max_rows > 0 && rows >= config_.max_rows;
+  }
+
+  // A row that can't be used is training's to report.
+  bool is_mine(const EncodedRow& row) {
+    if (side_ == Side::kAll) return true;
+    if (row.begins)
+      held_out_ = !row.error && !row.ids.empty() && is_held_out(row.hash, config_.validation_split);
+    if (!held_out_ && row.ends && !row.error && !row.ids.empty()) ++rows_of_training_;
+    return held_out_ == (side_ == Side::kHeldOut);
+  }
 
   void note_error(const std::exception_ptr& problem, NamedRowsCount& rows) const {
     try {
@@ -128,6 +166,9 @@ class SetReader {
   const DataConfig& config_;
   RowKind kind_;
   const DataReportOptions& options_;
+  Side side_;
+  int64_t rows_of_training_ = 0;  // passed over by a reader of held-out rows
+  bool held_out_ = false;         // the row under way
   HashSet seen_;
   int64_t length_ = 0;   // of the parts of the row so far
   bool spoilt_ = false;  // the rest of the row is left out
@@ -136,8 +177,8 @@ class SetReader {
 class TestReader : public SetReader {
  public:
   TestReader(SetReport& report, const DataConfig& config, RowKind kind,
-             const DataReportOptions& options, size_t set, std::vector<TestRow>& rows)
-      : SetReader(report, config, kind, options), set_(set), rows_(rows) {}
+             const DataReportOptions& options, Side side, size_t set, std::vector<TestRow>& rows)
+      : SetReader(report, config, kind, options, side), set_(set), rows_(rows) {}
 
  protected:
   void compare(const RowFacts& facts, const std::string& place) override {
@@ -158,8 +199,8 @@ struct SeenInTraining {
 class TrainReader : public SetReader {
  public:
   TrainReader(SetReport& report, const DataConfig& config, RowKind kind,
-              const DataReportOptions& options, SeenInTraining& seen)
-      : SetReader(report, config, kind, options), seen_(seen) {}
+              const DataReportOptions& options, Side side, SeenInTraining& seen)
+      : SetReader(report, config, kind, options, side), seen_(seen) {}
 
  protected:
   void compare(const RowFacts& facts, const std::string&) override {
@@ -172,20 +213,55 @@ class TrainReader : public SetReader {
   SeenInTraining& seen_;
 };
 
-std::vector<std::string> raw_files(const std::vector<std::string>& patterns) {
-  for (const std::string& pattern : patterns) {
-    if (is_token_store(pattern))
-      fail_usage(pattern, "a token store has no text to report on",
-                 "name the files that it was made of");
+// Files as they are expanded; a store gives rows of `set`.
+void add_names(SetReport& report, const std::vector<std::string>& names, const std::string& set,
+               const Tokenizer& tokenizer) {
+  std::vector<std::string> patterns;
+  for (const std::string& name : names) {
+    if (!is_token_store(name)) {
+      patterns.push_back(name);
+      continue;
+    }
+    const StoreInfo info = read_store_info(name);
+    if (info.tokenizer_sha256 != tokenizer.fingerprint())
+      fail_format(name, "the store was made with another tokenizer than the one named",
+                  "name the tokenizer that it was made with");
+    if (info.sets.count(set) != 0) report.stores.push_back({name, set});
   }
-  return expand_files(patterns);
+  if (!patterns.empty()) report.files = expand_files(patterns);
 }
 
-std::vector<std::string> training_files(const DataConfig& config) {
-  std::vector<std::string> patterns = config.train_files;
-  for (const MixtureSource& source : config.mixture) patterns.push_back(source.path);
-  if (patterns.empty()) fail_usage("data.train_files", "no training files are named");
-  return raw_files(patterns);
+std::vector<std::string> training_names(const DataConfig& config) {
+  std::vector<std::string> names = config.train_files;
+  for (const MixtureSource& source : config.mixture) names.push_back(source.path);
+  if (names.empty()) fail_usage("data.train_files", "no training files are named");
+  return names;
+}
+
+// As training has them: the validation files or, without any, what is held out of training's.
+std::vector<SetReport> test_sets(const DataConfig& config, const Tokenizer& tokenizer) {
+  std::vector<SetReport> sets;
+  if (config.validation_files.empty()) {
+    SetReport held_out;
+    held_out.name = "validation";
+    add_names(held_out, training_names(config), "validation", tokenizer);
+    if (config.validation_split <= 0) held_out.files.clear();
+    if (!held_out.files.empty() || !held_out.stores.empty()) sets.push_back(std::move(held_out));
+    return sets;
+  }
+  SetNames names;
+  for (const std::string& name : config.validation_files) {
+    SetReport named;
+    add_names(named, {name}, "train", tokenizer);
+    for (const std::string& file : named.files) {
+      sets.emplace_back().name = names.of(file);
+      sets.back().files = {file};
+    }
+    if (named.stores.empty()) continue;
+    sets.emplace_back().name = names.of(name);
+    sets.back().stores = named.stores;
+  }
+  return sets;
 }
 
 void judge_test_rows(const std::vector<TestRow>& rows, const GramIndex& index,
@@ -223,20 +299,18 @@ DataReport report_data(const DataConfig& config, RowKind kind, const Tokenizer& 
                        const DataReportOptions& options) {
   DataReport report;
   report.train.name = "train";
-  report.train.files = training_files(config);
-  SetNames names;
-  for (const std::string& file : raw_files(config.validation_files)) {
-    SetReport& set = report.test.emplace_back();
-    set.name = names.of(file);
-    set.files = {file};
-  }
+  add_names(report.train, training_names(config), "train", tokenizer);
+  report.test = test_sets(config, tokenizer);
+  const bool split = config.validation_files.empty() && config.validation_split > 0;
   const auto gram_size = static_cast<size_t>(options.gram_size);
   DataConfig of_test = config;
-  of_test.max_rows = 0;
+  if (!split) of_test.max_rows = 0;
   std::vector<TestRow> test_rows;
-  const auto keeper = facts_encoder(config, kind, tokenizer, gram_size, nullptr);
-  for (size_t i = 0; i < report.test.size(); ++i)
-    TestReader(report.test[i], of_test, kind, options, i, test_rows).read(*keeper);
+  const FactsEncoder keeper(config, kind, tokenizer, gram_size, nullptr);
+  for (size_t i = 0; i < report.test.size(); ++i) {
+    const Side side = split ? Side::kHeldOut : Side::kAll;
+    TestReader(report.test[i], of_test, kind, options, side, i, test_rows).read(keeper, tokenizer);
+  }
 
   SeenInTraining seen;
   std::vector<uint64_t> grams;
@@ -246,8 +320,9 @@ DataReport report_data(const DataConfig& config, RowKind kind, const Tokenizer& 
   }
   const GramIndex index(std::move(grams));
   seen.grams.resize(index.size());
-  const auto finder = facts_encoder(config, kind, tokenizer, gram_size, &index);
-  TrainReader(report.train, config, kind, options, seen).read(*finder);
+  const FactsEncoder finder(config, kind, tokenizer, gram_size, &index);
+  TrainReader(report.train, config, kind, options, split ? Side::kTraining : Side::kAll, seen)
+      .read(finder, tokenizer);
   judge_test_rows(test_rows, index, seen, options, report.test);
   return report;
 }

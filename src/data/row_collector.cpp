@@ -10,16 +10,15 @@ namespace llama2zh {
 namespace {
 
 constexpr const char* kSkipAdvice = "correct it, or set data.skip_bad_rows";
-// Which texts are held out depends on nothing but their own hash.
 constexpr uint64_t kHoldOutSeed = 20230724;
+
+}  // namespace
 
 bool is_held_out(uint64_t hash, double share) {
   if (share <= 0) return false;
   const uint64_t mixed = xxh64({reinterpret_cast<const char*>(&hash), sizeof hash}, kHoldOutSeed);
   return static_cast<double>(mixed >> 11) * 0x1p-53 < share;
 }
-
-}  // namespace
 
 void MemoryStorage::append(size_t set, const EncodedRow& row) {
   const auto add = [&](const EncodedRow& whole) {

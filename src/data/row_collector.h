@@ -45,6 +45,9 @@ class HashSet {
   size_t used_ = 0;
 };
 
+// Whether a split of `share` holds the row out; depends on nothing but the hash of its text.
+bool is_held_out(uint64_t hash, double share);
+
 struct CollectorOptions {
   bool skip_bad_rows = false;
   bool deduplicate = false;

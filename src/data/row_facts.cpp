@@ -32,86 +32,6 @@ std::string_view as_bytes(const std::vector<uint64_t>& numbers) {
   return {reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(uint64_t)};
 }
 
-class FactsEncoder : public RowEncoder {
- public:
-  FactsEncoder(const DataConfig& config, RowKind kind, const Tokenizer& tokenizer, size_t gram_size,
-               const GramIndex* index)
-      : encoder_(RowEncoder::create(config, kind, tokenizer)),
-        config_(config),
-        kind_(kind),
-        gram_size_(gram_size),
-        index_(index) {}
-
-  TextOptions text_options() const override { return encoder_->text_options(); }
-
-  EncodedRow encode(RawRow& raw, const std::string& file) const override {
-    auto facts = std::make_shared<RowFacts>();
-    facts->line = raw.numbered ? raw.line : 0;
-    RawRow copy = raw;
-    EncodedRow row = encoder_->encode(raw, file);
-    try {
-      note_row(copy, file, *facts);
-      facts->understood = true;
-    } catch (const Error&) {  // the encoder has said what is wrong
-      facts->understood = false;
-    }
-    row.facts = std::move(facts);
-    return row;
-  }
-
- private:
-  void note_row(RawRow& raw, const std::string& file, RowFacts& facts) const {
-    std::vector<uint64_t> hashes;
-    if (kind_ == RowKind::kPretrain) {
-      note_text(text_of_row(raw, config_.field, file), facts, hashes);
-    } else {
-      const std::string place = row_place(raw, file);
-      const json value = parse_row(raw, file);
-      if (config_.format == "preference") {
-        const PreferencePair pair = parse_preference(value, place);
-        for (const Message& message : pair.dialogue) note_message(message, facts, hashes);
-        for (const std::string& answer : {pair.chosen, pair.rejected})
-          note_message({Role::kAssistant, answer}, facts, hashes);
-      } else if (config_.format == "auto" && is_text_row(value)) {
-        note_text(value["text"].get<std::string>(), facts, hashes);
-      } else {
-        for (const Message& message : parse_dialogue(value, config_.format, place))
-          note_message(message, facts, hashes);
-      }
-    }
-    facts.hash = xxh64(as_bytes(hashes));
-  }
-
-  void note_message(const Message& message, RowFacts& facts, std::vector<uint64_t>& hashes) const {
-    ++facts.messages[static_cast<size_t>(message.role)];
-    hashes.push_back(static_cast<uint64_t>(message.role));
-    note_text(message.content, facts, hashes);
-  }
-
-  void note_text(std::string_view text, RowFacts& facts, std::vector<uint64_t>& hashes) const {
-    facts.letters += count_letters(text);
-    const std::vector<uint64_t> units = text_units(text);
-    // A text of signs only is compared to the letter.
-    hashes.push_back(units.empty() ? xxh64(text) : xxh64(as_bytes(units)));
-    std::vector<uint64_t> grams = gram_hashes(units, gram_size_);
-    facts.grams += static_cast<int64_t>(grams.size());
-    if (index_ == nullptr) {
-      facts.gram_hashes.insert(facts.gram_hashes.end(), grams.begin(), grams.end());
-      return;
-    }
-    for (const uint64_t gram : grams) {
-      const int64_t number = index_->find(gram);
-      if (number >= 0) facts.grams_in_test.push_back(number);
-    }
-  }
-
-  std::unique_ptr<RowEncoder> encoder_;
-  DataConfig config_;
-  RowKind kind_;
-  size_t gram_size_;
-  const GramIndex* index_;
-};
-
 }  // namespace
 
 std::vector<uint64_t> text_units(std::string_view text) {
@@ -159,10 +79,85 @@ int64_t GramIndex::find(uint64_t gram) const {
   return at != grams_.end() && *at == gram ? at - grams_.begin() : -1;
 }
 
-std::unique_ptr<RowEncoder> facts_encoder(const DataConfig& config, RowKind kind,
-                                          const Tokenizer& tokenizer, size_t gram_size,
-                                          const GramIndex* index) {
-  return std::make_unique<FactsEncoder>(config, kind, tokenizer, gram_size, index);
+FactsEncoder::FactsEncoder(const DataConfig& config, RowKind kind, const Tokenizer& tokenizer,
+                           size_t gram_size, const GramIndex* index)
+    : encoder_(RowEncoder::create(config, kind, tokenizer)),
+      config_(config),
+      kind_(kind),
+      gram_size_(gram_size),
+      index_(index) {}
+
+EncodedRow FactsEncoder::encode(RawRow& raw, const std::string& file) const {
+  auto facts = std::make_shared<RowFacts>();
+  facts->line = raw.numbered ? raw.line : 0;
+  RawRow copy = raw;
+  EncodedRow row = encoder_->encode(raw, file);
+  try {
+    note_row(copy, file, *facts);
+    facts->understood = true;
+  } catch (const Error&) {  // the encoder has said what is wrong
+    facts->understood = false;
+  }
+  row.facts = std::move(facts);
+  return row;
+}
+
+std::shared_ptr<const RowFacts> FactsEncoder::facts_of_text(std::string_view text,
+                                                            int64_t line) const {
+  auto facts = std::make_shared<RowFacts>();
+  facts->line = line;
+  facts->understood = true;
+  std::vector<uint64_t> hashes;
+  note_text(text, *facts, hashes);
+  facts->hash = xxh64(as_bytes(hashes));
+  return facts;
+}
+
+void FactsEncoder::note_row(RawRow& raw, const std::string& file, RowFacts& facts) const {
+  std::vector<uint64_t> hashes;
+  if (kind_ == RowKind::kPretrain) {
+    note_text(text_of_row(raw, config_.field, file), facts, hashes);
+  } else {
+    const std::string place = row_place(raw, file);
+    const json value = parse_row(raw, file);
+    if (config_.format == "preference") {
+      const PreferencePair pair = parse_preference(value, place);
+      for (const Message& message : pair.dialogue) note_message(message, facts, hashes);
+      for (const std::string& answer : {pair.chosen, pair.rejected})
+        note_message({Role::kAssistant, answer}, facts, hashes);
+    } else if (config_.format == "auto" && is_text_row(value)) {
+      note_text(value["text"].get<std::string>(), facts, hashes);
+    } else {
+      for (const Message& message : parse_dialogue(value, config_.format, place))
+        note_message(message, facts, hashes);
+    }
+  }
+  facts.hash = xxh64(as_bytes(hashes));
+}
+
+void FactsEncoder::note_message(const Message& message, RowFacts& facts,
+                                std::vector<uint64_t>& hashes) const {
+  ++facts.messages[static_cast<size_t>(message.role)];
+  hashes.push_back(static_cast<uint64_t>(message.role));
+  note_text(message.content, facts, hashes);
+}
+
+void FactsEncoder::note_text(std::string_view text, RowFacts& facts,
+                             std::vector<uint64_t>& hashes) const {
+  facts.letters += count_letters(text);
+  const std::vector<uint64_t> units = text_units(text);
+  // A text of signs only is compared to the letter.
+  hashes.push_back(units.empty() ? xxh64(text) : xxh64(as_bytes(units)));
+  std::vector<uint64_t> grams = gram_hashes(units, gram_size_);
+  facts.grams += static_cast<int64_t>(grams.size());
+  if (index_ == nullptr) {
+    facts.gram_hashes.insert(facts.gram_hashes.end(), grams.begin(), grams.end());
+    return;
+  }
+  for (const uint64_t gram : grams) {
+    const int64_t number = index_->find(gram);
+    if (number >= 0) facts.grams_in_test.push_back(number);
+  }
 }
 
 }  // namespace llama2zh

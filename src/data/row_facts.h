@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "data/row_encoder.h"
+#include "llama2zh/tokenizer/chat_template.h"
 #include "llama2zh/tokenizer/text_count.h"
 
 namespace llama2zh {
@@ -46,8 +47,25 @@ struct RowFacts {
 
 // Encodes rows as training does and notes their facts. With an index, n-grams are looked up there;
 // without one, they are kept.
-std::unique_ptr<RowEncoder> facts_encoder(const DataConfig& config, RowKind kind,
-                                          const Tokenizer& tokenizer, size_t gram_size,
-                                          const GramIndex* index);
+class FactsEncoder : public RowEncoder {
+ public:
+  FactsEncoder(const DataConfig& config, RowKind kind, const Tokenizer& tokenizer, size_t gram_size,
+               const GramIndex* index);
+  TextOptions text_options() const override { return encoder_->text_options(); }
+  EncodedRow encode(RawRow& raw, const std::string& file) const override;
+  // Of a row that only its text is left of.
+  std::shared_ptr<const RowFacts> facts_of_text(std::string_view text, int64_t line) const;
+
+ private:
+  void note_row(RawRow& raw, const std::string& file, RowFacts& facts) const;
+  void note_message(const Message& message, RowFacts& facts, std::vector<uint64_t>& hashes) const;
+  void note_text(std::string_view text, RowFacts& facts, std::vector<uint64_t>& hashes) const;
+
+  std::unique_ptr<RowEncoder> encoder_;
+  DataConfig config_;
+  RowKind kind_;
+  size_t gram_size_;
+  const GramIndex* index_;
+};
 
 }  // namespace llama2zh

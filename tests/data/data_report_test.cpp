@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "data/row_facts.h"
+#include "llama2zh/base/text.h"
+#include "llama2zh/data/prepare.h"
 #include "tokenizer/shared_data.h"
 
 namespace llama2zh {
@@ -112,6 +114,55 @@ TEST_F(Report, FindsTestRowsInTraining) {
   EXPECT_EQ(set.in_training.places[0], test.string() + ":1");
   EXPECT_EQ(set.overlapping.count, 2);
   EXPECT_EQ(set.too_short_for_grams, 1);
+}
+
+// What training holds out of its own files is a test set, and the rest is what it trains on.
+TEST_F(Report, TakesHeldOutRowsForATestSet) {
+  std::string rows;
+  for (int i = 0; i < 60; ++i)
+    rows += cat("{\"text\": \"第", i, "号文件讲的是第", i * i, "个完全不同的题目\"}\n");
+  // Every text twice, the second time with a sign more: another row, the same to a reader.
+  std::string twice = rows;
+  for (int i = 0; i < 60; ++i)
+    twice += cat("{\"text\": \"第", i, "号文件讲的是第", i * i, "个完全不同的题目！\"}\n");
+  config_.train_files = {folder_.write("train.jsonl", twice).string()};
+  config_.validation_split = 0.3;
+  config_.txt_documents = "lines";
+  const DataReport result = report(RowKind::kPretrain);
+  ASSERT_EQ(result.test.size(), 1U);
+  const SetReport& held_out = result.test[0];
+  EXPECT_EQ(held_out.name, "validation");
+  EXPECT_GT(held_out.in_training.count, 5);
+
+  const Tokenizer tokenizer = Tokenizer::load(shared_tokenizer("llama2_tokenizer.model"));
+  const Datasets sets = load_datasets(config_, RowKind::kPretrain, tokenizer);
+  EXPECT_EQ(result.train.rows, sets.train.counts.rows);
+  EXPECT_EQ(held_out.rows, sets.validation[0].counts.rows);
+  EXPECT_EQ(held_out.tokens, sets.validation[0].rows.total_tokens());
+  EXPECT_EQ(result.train.rows + held_out.rows, 120);
+}
+
+TEST_F(Report, ReadsStoresByTheirTokens) {
+  std::string rows;
+  for (int i = 0; i < 40; ++i)
+    rows += cat("{\"text\": \"第", i, "号文件讲的是第", i * i, "个完全不同的题目\"}\n");
+  config_.train_files = {folder_.write("train.jsonl", rows).string()};
+  const DataReport raw = report(RowKind::kPretrain);
+  const Tokenizer tokenizer = Tokenizer::load(shared_tokenizer("llama2_tokenizer.model"));
+  PrepareOptions prepared;
+  prepared.files = config_.train_files;
+  prepared.output = folder_.path() / "store";
+  ASSERT_EQ(prepare_store(config_, RowKind::kPretrain, tokenizer, prepared),
+            PrepareOutcome::kFinished);
+  config_.validation_files = config_.train_files;
+  config_.train_files = {prepared.output.string()};
+  const DataReport read = report(RowKind::kPretrain);
+  EXPECT_EQ(read.train.rows, 40);
+  EXPECT_EQ(read.train.tokens, raw.train.tokens);
+  EXPECT_EQ(read.train.lengths, raw.train.lengths);
+  EXPECT_EQ(read.train.letters.han, raw.train.letters.han);
+  ASSERT_EQ(read.test.size(), 1U);
+  EXPECT_EQ(read.test[0].in_training.count, 40);
 }
 
 }  // namespace

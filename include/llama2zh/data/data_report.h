@@ -23,10 +23,16 @@ struct NamedRowsCount {
   std::vector<std::string> places;  // "file:line", of bad rows the whole message
 };
 
-// One set of files, read as training reads it.
+struct StoreSetName {
+  std::string folder, set;
+};
+
+// One set of files and stores, read as training reads it. A store's rows are what training sees:
+// bad, blank and over-long ones are gone or cut already, roles are part of the text.
 struct SetReport {
   std::string name;
   std::vector<std::string> files;
+  std::vector<StoreSetName> stores;
   int64_t rows = 0;  // that can be used
   int64_t blank = 0, filtered = 0;
   NamedRowsCount bad;              // no JSON, no known form, a file that is cut off
@@ -54,8 +60,10 @@ struct DataReport {
 };
 
 // Reads all rows once, in bounded memory but for 16 to 32 bytes a row (duplicates), and of test rows
-// some 32 bytes an n-gram. Bad rows are counted whatever skip_bad_rows says; max_rows holds. Files as in
-// load_datasets(); kUsage for token stores, which have no text.
+// some 32 bytes an n-gram. Bad rows are counted whatever skip_bad_rows says; max_rows holds of files.
+// Files and stores as in open_training_data(): without validation files, what validation_split holds
+// out (of a store, what it held out when it was made) is a test set. kFormat for a store of another
+// tokenizer.
 DataReport report_data(const DataConfig& config, RowKind kind, const Tokenizer& tokenizer,
                        const DataReportOptions& options);
 
