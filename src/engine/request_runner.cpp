@@ -157,10 +157,14 @@ void RequestRunner::read_hidden(const std::vector<Planned>& plan, const at::Tens
   int64_t first = 0;
   for (const Planned& planned : plan) {
     Sequence& sequence = *planned.sequence;
-    if (sequence.request->wants_score())
-      score_hidden(sequence, hidden.narrow(0, first, planned.rows), *model_);
-    else if (sequence.request->only_reads() && !sequence.request->wants_next())
-      pool_hidden(sequence, hidden.narrow(0, first, planned.rows), sequence.table.length == 0);
+    try {
+      if (sequence.request->wants_score())
+        score_hidden(sequence, hidden.narrow(0, first, planned.rows), *model_);
+      else if (sequence.request->only_reads() && !sequence.request->wants_next())
+        pool_hidden(sequence, hidden.narrow(0, first, planned.rows), sequence.table.length == 0);
+    } catch (...) {
+      sequence.error = std::current_exception();
+    }
     first += planned.rows;
   }
 }
@@ -172,9 +176,15 @@ void RequestRunner::compute(const std::vector<Planned>& plan) {
   for (const Planned& planned : plan) {
     Sequence& sequence = *planned.sequence;
     const bool wanted = is_complete(planned);
+    const std::exception_ptr failed = std::exchange(sequence.error, nullptr);
     if (sequence.completion.ids.empty()) counts_.prompt_tokens += planned.rows;
     scheduler_.computed(planned);
+    if (failed) outcomes.push_back({.sequence = &sequence, .error = failed});
     if (!wanted) continue;
+    if (failed) {
+      if (sequence.request->wants_last_logits()) row += 1 + planned.drafts;
+      continue;
+    }
     if (!sequence.request->wants_last_logits()) {
       outcomes.push_back({&sequence});
       continue;
@@ -224,6 +234,7 @@ void RequestRunner::step_beams(RequestState& request) {
 
 // A token, and as long as guesses prove right the next.
 void RequestRunner::choose(Outcome& outcome, const at::Tensor& logits) {
+  if (outcome.error) return;
   Sequence& sequence = *outcome.sequence;
   try {
     if (sequence.request->wants_score()) return;

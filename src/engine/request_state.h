@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
@@ -42,6 +43,7 @@ struct Sequence {
   // unprocessed, where logprobs were asked for.
   at::Tensor scores, raw_scores;
   TokenConstraint::Position place = 0;  // of what is said so far, where there is a constraint
+  std::exception_ptr error;             // what failed in it in the step under way
   at::Tensor pooled;  // of an embedding: [H] float64, the sum over what is computed, or the last
   bool ready() const { return scores.defined(); }
 

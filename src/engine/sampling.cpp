@@ -153,6 +153,15 @@ size_t highest_index(std::span<const float> logits) {
   return best;
 }
 
+// Of processed logits, which rules may have left nothing of.
+size_t highest_allowed(std::span<const float> logits) {
+  constexpr float kForbidden = -std::numeric_limits<float>::infinity();
+  if (std::all_of(logits.begin(), logits.end(), [](float value) { return value == kForbidden; }))
+    fail_data("sampling", "every token is forbidden here",
+              "let bad_words, logit_bias, min_tokens and the constraint together leave one");
+  return highest_index(logits);
+}
+
 // The first place at which the sum of `weights` exceeds a random share of all of it; `otherwise`
 // where rounding leaves none.
 TokenId draw(std::vector<double> weights, TokenId otherwise, Random& random) {
@@ -211,7 +220,7 @@ void process_logits(at::Tensor& logits, const SamplingConfig& config,
 TokenId sample(const at::Tensor& processed_logits, const SamplingConfig& config, Random& random) {
   at::Tensor logits = processed_logits;
   const std::span<const float> values = values_of(logits);
-  const size_t best = highest_index(values);
+  const size_t best = highest_allowed(values);
   if (is_greedy(config)) return static_cast<TokenId>(best);
 
   return draw(likelihoods(values, best), static_cast<TokenId>(best), random);
@@ -224,9 +233,9 @@ TokenId sample_with_draft(const at::Tensor& processed_logits, TokenId draft,
   if (is_greedy(config) || !draft_logits.defined()) return sample(processed_logits, config, random);
   at::Tensor logits = processed_logits, guessed = draft_logits;
   const std::span<const float> values = values_of(logits), others = values_of(guessed);
-  const size_t best = highest_index(values);
+  const size_t best = highest_allowed(values);
   std::vector<double> p = probabilities(values, best);
-  const std::vector<double> q = probabilities(others, highest_index(others));
+  const std::vector<double> q = probabilities(others, highest_allowed(others));
   const auto place = static_cast<size_t>(draft);
   if (random.uniform() * q[place] < p[place]) return draft;
   for (size_t i = 0; i < p.size(); ++i) p[i] = std::max(0.0, p[i] - q[i]);

@@ -5,6 +5,7 @@
 #include <ATen/ops/tensor.h>
 
 #include <algorithm>
+#include <exception>
 
 namespace llama2zh {
 namespace {
@@ -87,8 +88,14 @@ void DraftModel::propose(const std::vector<Planned>& plan) {
     const at::Tensor logits = forward(batch);
     for (size_t i = 0; i < batch.size(); ++i) {
       Drafting& one = batch[i];
-      if (one.wanted > 0) {
-        guess(*one.sequence, logits.select(0, static_cast<int64_t>(i)).clone());
+      if (one.wanted > 0 && !one.sequence->error) {
+        try {
+          guess(*one.sequence, logits.select(0, static_cast<int64_t>(i)).clone());
+        } catch (...) {
+          one.sequence->error = std::current_exception();
+          const auto missing = static_cast<size_t>(one.wanted);
+          one.sequence->drafts.resize(one.sequence->drafts.size() + missing);
+        }
         // The last guess is computed too: where all are right the text goes on behind it.
         one.ids = {one.sequence->drafts.back()};
       } else {

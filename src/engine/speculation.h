@@ -25,7 +25,9 @@ class DraftModel {
   PageStore& store() { return store_; }
 
   // Computes the planned tokens of the sequences that draft by this model, and sets
-  // Sequence::drafts, and draft_logits where draws are by chance, to what it would say next.
+  // Sequence::drafts, and draft_logits where draws are by chance, to what it would say next. What is
+  // wrong with one sequence's guess is its Sequence::error; it then has guesses that nobody should
+  // look at.
   void propose(const std::vector<Planned>& plan);
 
  private:

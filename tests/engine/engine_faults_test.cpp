@@ -108,6 +108,45 @@ TEST_F(EngineFaults, LogitsThatAreNotFiniteFailTheirRequestAlone) {
   expect_it_goes_on();
 }
 
+// A score and an embedding are read off the pass itself, in which others are too.
+TEST_F(EngineFaults, ScoresThatAreNotFiniteFailTheirRequestAlone) {
+  model_->embed_tokens[77].fill_(NAN);
+  Answers broken, embedded, healthy;
+  Request score = greedy_request({1, 77, 5}, 1);
+  score.kind = RequestKind::kScore;
+  engine_.submit(score, broken.listener());
+  Request embedding = greedy_request({1, 77, 5}, 1);
+  embedding.kind = RequestKind::kMeanEmbedding;
+  engine_.submit(embedding, embedded.listener());
+  engine_.submit(greedy_request({1, 40}, 8), healthy.listener());
+  finish_all(engine_);
+  EXPECT_TRUE(broken.ended && broken.result.error);
+  EXPECT_TRUE(embedded.ended && embedded.result.error);
+  EXPECT_FALSE(healthy.result.error);
+  EXPECT_EQ(healthy.ids().size(), 8u);
+  expect_it_goes_on();
+}
+
+TEST_F(EngineFaults, ADraftModelsGuessesThatAreNotFiniteFailTheirRequestAlone) {
+  const auto draft =
+      random_model(testing::small_config(tokenizer_.vocab_size(), 128), 5, at::kFloat, at::kCPU);
+  draft->embed_tokens[77].fill_(NAN);
+  EngineConfig config = small();
+  config.speculate = "draft";
+  Engine engine(*model_, tokenizer_, config, {.draft = draft.get()});
+  Answers broken, healthy;
+  engine.submit(greedy_request({1, 77}, 8), broken.listener());
+  engine.submit(greedy_request({1, 40}, 8), healthy.listener());
+  finish_all(engine);
+  EXPECT_TRUE(broken.ended && broken.result.error);
+  EXPECT_FALSE(healthy.result.error);
+  Answers alone;
+  engine_.submit(greedy_request({1, 40}, 8), alone.listener());
+  finish_all(engine_);
+  EXPECT_EQ(healthy.ids(), alone.ids());
+  EXPECT_EQ(engine.stats().used_blocks, 0);
+}
+
 TEST_F(EngineFaults, AFailedPassEndsItsRequestsAndNoOthers) {
   const at::Tensor weight = model_->layers[1].mlp.down_proj.weight;
   Answers first, second;

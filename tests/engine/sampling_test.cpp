@@ -118,6 +118,26 @@ TEST(Sampling, BrokenLogitsAreRefused) {
   EXPECT_THROW(sample(at::tensor(std::vector<float>{nan, 1}), config, random), Error);
 }
 
+// Not the weights' fault.
+TEST(Sampling, RulesThatLeaveNothingAreNamed) {
+  Random random(1);
+  for (const double temperature : {0.0, 1.0}) {
+    SamplingConfig config;
+    config.temperature = temperature;
+    TokenRules rules;
+    rules.bad_words = {{0}, {1}};
+    at::Tensor logits = at::zeros({2});
+    process_logits(logits, config, {}, {}, rules);
+    try {
+      sample(logits, config, random);
+      FAIL() << "it drew a token";
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("every token is forbidden"), std::string::npos)
+          << error.what();
+    }
+  }
+}
+
 TEST(Sampling, RulesKnowTheTokenizer) {
   const testing::TempFolder folder;
   const Tokenizer tokenizer = testing::tiny_tokenizer(folder.path(), {"ab", "Q"});
