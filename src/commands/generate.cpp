@@ -30,6 +30,9 @@ struct GenerateOptions {
   int64_t num_return_sequences = 1;
   std::string json_schema;
   bool json_object = false;
+  std::string pattern;
+  std::vector<std::string> choices;
+  std::string grammar;
   bool json_output = false;
   static auto options() {
     using T = GenerateOptions;
@@ -42,6 +45,11 @@ struct GenerateOptions {
         option("json_schema", &T::json_schema,
                "File with a JSON Schema that the answer is made valid under."),
         option("json_object", &T::json_object, "The answer is made a JSON object."),
+        option("pattern", &T::pattern,
+               "Regular expression that the answer as a whole is made to match."),
+        option("choices", &T::choices, "Texts of which the answer is made one."),
+        option("grammar", &T::grammar,
+               "File with a grammar (GBNF, as llama.cpp's) that the answer is made to follow."),
         option("json", &T::json_output,
                "One object {\"text\",\"ids\",\"prompt_tokens\",\"finish_reason\"}, with \"texts\" "
                "where "
@@ -63,11 +71,23 @@ std::string read_prompt(const GenerateOptions& options, bool given) {
   return options.prompt;
 }
 
-// The schema's text; "": none was asked for.
-std::string schema_of(const GenerateOptions& options) {
-  if (options.json_schema.empty()) return options.json_object ? R"({"type": "object"})" : "";
-  if (options.json_object) fail_usage("json_object", "json_schema says more; leave one out");
-  return read_text_file(options.json_schema);
+Constraint constraint_of(const GenerateOptions& options) {
+  std::vector<Constraint> asked;
+  if (!options.json_schema.empty())
+    asked.push_back(json_schema_constraint(read_text_file(options.json_schema)));
+  if (options.json_object) asked.push_back(json_schema_constraint(R"({"type": "object"})"));
+  if (!options.pattern.empty()) asked.push_back({ConstraintKind::kPattern, options.pattern});
+  if (!options.choices.empty()) asked.push_back(choice_constraint(options.choices));
+  if (!options.grammar.empty())
+    asked.push_back({ConstraintKind::kGrammar, read_text_file(options.grammar)});
+  if (asked.size() > 1)
+    fail_usage("generate",
+               "an answer has one of --json-schema, --json-object, --pattern, --choices and "
+               "--grammar",
+               "leave the others out");
+  if (asked.empty()) return {};
+  constraint_grammar(asked[0]);  // what is wrong with it is said before a model is loaded
+  return asked[0];
 }
 
 void report(const GenerationResult& result, bool json_output, bool streamed) {
@@ -95,7 +115,7 @@ void report(const GenerationResult& result, bool json_output, bool streamed) {
 
 int answer_one(const LoadedModel& loaded, const GenerateOptions& options,
                const AnswerOptions& answers, const SamplingConfig& sampling,
-               const EngineConfig& engine, const std::string& text) {
+               const EngineConfig& engine, const Constraint& constraint, const std::string& text) {
   install_stop_signals();
   const bool stream = !options.json_output && stdout_is_terminal();
   Generator generator(*loaded.model, *loaded.tokenizer, engine, loaded.parts());
@@ -105,7 +125,7 @@ int answer_one(const LoadedModel& loaded, const GenerateOptions& options,
   request.adapter = answers.use_adapter;
   request.continues = answers.raw;
   request.n = options.num_return_sequences;
-  request.json_schema = schema_of(options);
+  request.constraint = constraint;
   if (!answers.raw) request.extra_stops = loaded.chat_template->stop_texts();
   const GenerationResult result =
       generator.generate(std::move(request), [&](std::string_view piece) {
@@ -158,18 +178,19 @@ int run_generate(const std::vector<std::string>& args) {
   if (rows) check_rows_options(options, answers, prompt_given);
   if (!rows && !answers.output.empty()) fail_usage("output", "it goes with --input");
 
+  const Constraint constraint = constraint_of(options);
   const std::string text = rows ? "" : read_prompt(options, prompt_given);
   LoadRequest request = inference.request(answers.template_name);
   speculation.apply(engine, request);
   const LoadedModel loaded = load_for_inference(request);
   if (!answers.raw)
     require_template(loaded, inference.model, ", or send the prompt without one by --raw");
-  if (!rows) return answer_one(loaded, options, answers, sampling, engine, text);
+  if (!rows) return answer_one(loaded, options, answers, sampling, engine, constraint, text);
   install_stop_signals();
   RowsJob job = rows_job(answers, sampling, engine, table);
   job.answers = options.num_return_sequences;
-  job.json_schema = schema_of(options);
-  job.settings += job.json_schema;
+  job.constraint = constraint;
+  job.settings += constraint.text;
   generate_rows(loaded, job);
   return 0;
 }

@@ -79,7 +79,7 @@ class RowsRun {
       request.adapter = adapter_of(row, where);
       request.n = job_->answers;
       request.kind = job_->kind;
-      request.json_schema = job_->json_schema;
+      request.constraint = job_->constraint;
       request.normalize = job_->normalize;
       request.sampling = job_->sampling;
       request.sampling.seed += index;

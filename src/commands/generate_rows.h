@@ -22,7 +22,7 @@ struct RowsJob {
   EngineConfig engine;
   std::string adapter;                      // of rows that name none
   int64_t answers = 1;                      // to each row; with more than one there is "texts" too
-  std::string json_schema;                  // that answers are valid under; "": none
+  Constraint constraint;                    // of each answer
   RequestKind kind = RequestKind::kAnswer;  // or embeddings: {"index", "embedding", "tokens"}
   bool normalize = false;
   std::string settings;  // of the model and all else that decides the answers, as text

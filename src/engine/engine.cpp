@@ -53,8 +53,8 @@ class Engine::Implementation {
         fail_data("adapter", cat("\"", state->request.adapter, "\": this engine has none"));
       state->adapter = parts_.adapters->find(state->request.adapter);
     }
-    if (!state->request.json_schema.empty())
-      state->set_constraint(constraints_.get(state->request.json_schema));
+    if (state->request.constraint)
+      state->set_constraint(constraints_.get(state->request.constraint));
     if (config_.speculate != "none") {
       const int64_t asked = state->request.speculative_tokens;
       state->drafts = asked < 0 ? config_.speculative_tokens : asked;

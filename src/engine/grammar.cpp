@@ -8,19 +8,27 @@
 
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
+#include "llama2zh/base/utf8.h"
 
 namespace llama2zh {
 namespace {
 
 constexpr size_t kMostStates = 1'000'000;
 constexpr size_t kMostPlaces = 100'000;
-constexpr size_t kMostStacks = 4096;  // ways to read one text
+constexpr size_t kMostStacks = 4096;   // ways to read one text
+constexpr size_t kDeepestStack = 256;  // rules within rules: what is nested deeper is not let in
+
+std::string utf8_of(uint32_t c) {
+  std::string out;
+  append_utf8(out, static_cast<char32_t>(c));
+  return out;
+}
 
 }  // namespace
 
 Grammar::State Grammar::add_state() {
   if (nodes_.size() >= kMostStates)
-    fail_usage("json_schema", cat("it takes more than ", kMostStates, " states to follow"),
+    fail_usage("constraint", cat("it takes more than ", kMostStates, " states to follow"),
                "give smaller limits of lengths and items");
   nodes_.emplace_back();
   return static_cast<State>(nodes_.size() - 1);
@@ -36,6 +44,38 @@ void Grammar::add_call(State from, const Part& rule, State to) {
 void Grammar::set_root(const Part& root) {
   root_ = root.start;
   mark_rule_end(root.end);
+}
+
+// By splitting ranges where the length or a leading byte changes.
+void Grammar::add_characters(State from, uint32_t low, uint32_t high, State to) {
+  // Borders at which the number of bytes changes, and the surrogates.
+  for (const uint32_t border : {0x7Fu, 0x7FFu, 0xD7FFu, 0xDFFFu, 0xFFFFu}) {
+    if (low <= border && border < high) {
+      add_characters(from, low, border, to);
+      return add_characters(from, border + 1, high, to);
+    }
+  }
+  if (low >= 0xD800 && high <= 0xDFFF) return;
+  // So that all but the last differing byte have whole ranges behind them.
+  const size_t length = utf8_of(low).size();
+  for (size_t i = 1; i < length; ++i) {
+    const uint32_t mask = (1u << (6 * i)) - 1;
+    if ((low & ~mask) == (high & ~mask)) continue;
+    if ((low & mask) != 0) {
+      add_characters(from, low, low | mask, to);
+      return add_characters(from, (low | mask) + 1, high, to);
+    }
+    if ((high & mask) != mask) {
+      add_characters(from, low, (high & ~mask) - 1, to);
+      return add_characters(from, high & ~mask, high, to);
+    }
+  }
+  const std::string first = utf8_of(low), last = utf8_of(high);
+  for (size_t i = 0; i < length; ++i) {
+    const State next = i + 1 == length ? to : add_state();
+    add_bytes(from, static_cast<uint8_t>(first[i]), static_cast<uint8_t>(last[i]), next);
+    from = next;
+  }
 }
 
 Grammar::Part Grammar::bytes(std::string_view text) {
@@ -92,7 +132,7 @@ GrammarMatcher::Position GrammarMatcher::place_of(const std::vector<Stack>& stac
   };
   while (!open.empty()) {
     if (seen.size() > kMostStacks)
-      fail_data("json_schema", "the text can be read in too many ways at once",
+      fail_data("constraint", "the text can be read in too many ways at once",
                 "let the branches of anyOf exclude each other, and repeat less");
     const Stack stack = std::move(open.back());
     open.pop_back();
@@ -104,6 +144,7 @@ GrammarMatcher::Position GrammarMatcher::place_of(const std::vector<Stack>& stac
       reach(std::move(next));
     }
     for (const Grammar::Call& call : node.calls) {
+      if (stack.size() >= kDeepestStack) break;
       Stack next = stack;
       next.back() = call.back;
       next.push_back(call.start);
@@ -121,8 +162,8 @@ GrammarMatcher::Position GrammarMatcher::place_of(const std::vector<Stack>& stac
   if (accepting) with_edges.push_back({});  // tells it from the same set that does not accept
   const auto found = known_.find(with_edges);
   if (found != known_.end()) return found->second;
-  if (places_.size() >= kMostPlaces)
-    fail_data("json_schema", "the text leads to more places than can be remembered",
+  if (is_full())
+    fail_data("constraint", "the text leads to more places than can be remembered",
               "give smaller limits of lengths and items");
   Place place;
   place.next.fill(kUnknown);
@@ -164,6 +205,8 @@ GrammarMatcher::Position GrammarMatcher::advance(Position position, std::string_
 bool GrammarMatcher::accepts(Position position) const {
   return position != kNowhere && places_[static_cast<size_t>(position)].accepts;
 }
+
+bool GrammarMatcher::is_full() const { return places_.size() >= kMostPlaces; }
 
 bool GrammarMatcher::goes_on(Position position) {
   return position != kNowhere && !places_[static_cast<size_t>(position)].stacks.empty();

@@ -1,5 +1,4 @@
-// JSON (RFC 8259) in bytes. Ranges of characters become ranges of UTF-8 bytes by splitting them where
-// the length or a leading byte changes.
+// JSON (RFC 8259) in bytes.
 #include "engine/json_grammar.h"
 
 #include <algorithm>
@@ -12,12 +11,6 @@ namespace {
 constexpr int64_t kMostIndent = 20;
 constexpr int64_t kIntegerDigits = 18;  // fits 64 bits
 constexpr int64_t kFractionDigits = 16;
-
-std::string utf8_of(uint32_t c) {
-  std::string out;
-  append_utf8(out, static_cast<char32_t>(c));
-  return out;
-}
 
 }  // namespace
 
@@ -64,37 +57,6 @@ Grammar::Part JsonGrammar::space() { return call(space_rule_); }
 Grammar::Part JsonGrammar::line() { return call(line_rule_); }
 Grammar::Part JsonGrammar::character() { return call(character_rule_); }
 
-void JsonGrammar::add_utf8(Grammar::State from, uint32_t low, uint32_t high, Grammar::State to) {
-  // Borders at which the number of bytes changes, and the surrogates.
-  for (const uint32_t border : {0x7Fu, 0x7FFu, 0xD7FFu, 0xDFFFu, 0xFFFFu}) {
-    if (low <= border && border < high) {
-      add_utf8(from, low, border, to);
-      return add_utf8(from, border + 1, high, to);
-    }
-  }
-  if (low >= 0xD800 && high <= 0xDFFF) return;
-  // So that all but the last differing byte have whole ranges behind them.
-  const size_t length = utf8_of(low).size();
-  for (size_t i = 1; i < length; ++i) {
-    const uint32_t mask = (1u << (6 * i)) - 1;
-    if ((low & ~mask) == (high & ~mask)) continue;
-    if ((low & mask) != 0) {
-      add_utf8(from, low, low | mask, to);
-      return add_utf8(from, (low | mask) + 1, high, to);
-    }
-    if ((high & mask) != mask) {
-      add_utf8(from, low, (high & ~mask) - 1, to);
-      return add_utf8(from, high & ~mask, high, to);
-    }
-  }
-  const std::string first = utf8_of(low), last = utf8_of(high);
-  for (size_t i = 0; i < length; ++i) {
-    const Grammar::State next = i + 1 == length ? to : grammar.add_state();
-    grammar.add_bytes(from, static_cast<uint8_t>(first[i]), static_cast<uint8_t>(last[i]), next);
-    from = next;
-  }
-}
-
 Grammar::Part JsonGrammar::character_of(const CharacterRanges& ranges) {
   const Part part{grammar.add_state(), grammar.add_state()};
   const auto has = [&](uint32_t c) {
@@ -106,10 +68,10 @@ Grammar::Part JsonGrammar::character_of(const CharacterRanges& ranges) {
     uint32_t low = std::max<uint32_t>(range.first, 0x20);
     for (const uint32_t special : {static_cast<uint32_t>('"'), static_cast<uint32_t>('\\')}) {
       if (low > special || range.second < special) continue;
-      if (low < special) add_utf8(part.start, low, special - 1, part.end);
+      if (low < special) grammar.add_characters(part.start, low, special - 1, part.end);
       low = special + 1;
     }
-    if (low <= range.second) add_utf8(part.start, low, range.second, part.end);
+    if (low <= range.second) grammar.add_characters(part.start, low, range.second, part.end);
   }
   const Grammar::State escaped = grammar.add_state();
   bool any = false;
@@ -185,10 +147,10 @@ Grammar::Part JsonGrammar::text_other_than(const std::vector<std::string>& names
     std::sort(borders.begin(), borders.end());
     uint32_t low = 0x20;
     for (const uint32_t border : borders) {
-      if (border > low) add_utf8(from, low, border - 1, to);
+      if (border > low) grammar.add_characters(from, low, border - 1, to);
       low = std::max(low, border + 1);
     }
-    if (low <= kLastCharacter) add_utf8(from, low, kLastCharacter, to);
+    if (low <= kLastCharacter) grammar.add_characters(from, low, kLastCharacter, to);
   };
   const auto grow = [&](const auto& self, Grammar::State at,
                         const std::vector<std::u32string>& rest) -> void {
@@ -206,7 +168,7 @@ Grammar::Part JsonGrammar::text_other_than(const std::vector<std::string>& names
     for (const uint32_t first : firsts) {
       if (first < 0x20 || first == '"' || first == '\\') continue;  // never without an escape
       const Grammar::State next = g.add_state();
-      add_utf8(at, first, first, next);
+      grammar.add_characters(at, first, first, next);
       std::vector<std::u32string> tails;
       for (const std::u32string& name : rest)
         if (!name.empty() && name[0] == first) tails.push_back(name.substr(1));

@@ -5,13 +5,10 @@
 #include <utility>
 #include <vector>
 
+#include "engine/character_ranges.h"
 #include "llama2zh/engine/grammar.h"
 
 namespace llama2zh {
-
-// Code points, both ends included.
-using CharacterRanges = std::vector<std::pair<uint32_t, uint32_t>>;
-inline constexpr uint32_t kLastCharacter = 0x10FFFF;
 
 // The parts of JSON, as they are written: no surrogates, no broken UTF-8, numbers that a double can
 // hold. Space is optional and little: one " " behind ":" and ",", or a new line with up to 20 spaces
@@ -43,7 +40,6 @@ class JsonGrammar {
 
  private:
   Part digits(int64_t least, int64_t most);
-  void add_utf8(Grammar::State from, uint32_t low, uint32_t high, Grammar::State to);
 
   Part any_, space_rule_, line_rule_, comma_rule_, character_rule_;
 };

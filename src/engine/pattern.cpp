@@ -3,35 +3,34 @@
 
 #include <algorithm>
 #include <functional>
+#include <optional>
+#include <utility>
 
+#include "engine/repetition.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/base/utf8.h"
+#include "llama2zh/engine/constraint.h"
 
 namespace llama2zh {
 namespace {
 
-constexpr int64_t kMostRepetitions = 1000;
-
-CharacterRanges complement(CharacterRanges ranges) {
-  std::sort(ranges.begin(), ranges.end());
-  CharacterRanges out;
-  uint32_t next = 0;
-  for (const auto& [low, high] : ranges) {
-    if (low > next) out.emplace_back(next, low - 1);
-    next = std::max(next, high + 1);
-  }
-  if (next <= kLastCharacter) out.emplace_back(next, kLastCharacter);
-  return out;
-}
+using CharacterMaker = std::function<Grammar::Part(const CharacterRanges&)>;
 
 class PatternReader {
  public:
-  PatternReader(JsonGrammar& grammar, const std::string& pattern, const std::string& where)
-      : json_(&grammar), where_(&where), pattern_(pattern), text_(utf8_to_codepoints(pattern)) {}
+  // `key`, `where`: what errors name. `character` makes one out of several characters.
+  PatternReader(Grammar& grammar, CharacterMaker character, const std::string& pattern,
+                std::string key, std::string where)
+      : grammar_(&grammar),
+        character_(std::move(character)),
+        key_(std::move(key)),
+        where_(std::move(where)),
+        pattern_(pattern),
+        text_(utf8_to_codepoints(pattern)) {}
 
-  Grammar::Part read() {
-    Grammar& g = json_->grammar;
+  // `whole`: the text from its first to its last character, else anything may stand around it.
+  Grammar::Part read(bool whole) {
     const bool from_start = peek('^');
     if (from_start) ++at_;
     const bool to_end = text_.size() > at_ && text_.back() == U'$' &&
@@ -42,15 +41,15 @@ class PatternReader {
     const Grammar::Part body = alternatives();
     if (at_ < text_.size()) fail("there is a \")\" too many");
     std::vector<Grammar::Part> parts;
-    if (!from_start) parts.push_back(anything());
+    if (!from_start && !whole) parts.push_back(anything());
     parts.push_back(body);
-    if (!to_end) parts.push_back(anything());
-    return g.in_order(parts);
+    if (!to_end && !whole) parts.push_back(anything());
+    return grammar_->in_order(parts);
   }
 
  private:
   [[noreturn]] void fail(const std::string& what) const {
-    fail_usage("json_schema", cat(*where_, ": pattern \"", pattern_, "\": ", what));
+    fail_usage(key_, cat(where_, "pattern \"", pattern_, "\": ", what));
   }
   bool peek(char32_t c) const { return at_ < text_.size() && text_[at_] == c; }
   char32_t take() {
@@ -73,8 +72,7 @@ class PatternReader {
     return false;
   }
   Grammar::Part anything() {
-    return json_->repeated(json_->rule(json_->character()), json_->rule(json_->grammar.nothing()),
-                           0, -1);
+    return repeat(*grammar_, {0, -1}, [this] { return character_({{0, kLastCharacter}}); });
   }
 
   Grammar::Part alternatives() {
@@ -83,7 +81,7 @@ class PatternReader {
       ++at_;
       parts.push_back(sequence());
     }
-    return json_->grammar.alternatives(parts);
+    return grammar_->alternatives(parts);
   }
 
   Grammar::Part sequence() {
@@ -91,81 +89,31 @@ class PatternReader {
     while (at_ < text_.size() && !peek('|') && !peek(')')) {
       const size_t begin = at_;
       parts.push_back(atom());
-      int64_t least = 1, most = 1;
-      if (!quantifier(least, most)) continue;
-      // Each repetition is read anew, so that each has states of its own.
+      std::optional<Repetition> times =
+          read_repetition(text_, at_, [this](const std::string& what) { fail(what); });
+      if (!times) continue;
+      if (peek('?')) ++at_;  // lazy or not, the language is the same
       const size_t end = at_;
       parts.pop_back();
-      parts.push_back(repetition(begin, least, most));
+      parts.push_back(repeat(*grammar_, *times, [&] {
+        at_ = begin;
+        return atom();
+      }));
       at_ = end;
     }
-    return json_->grammar.in_order(parts);
-  }
-
-  Grammar::Part repetition(size_t begin, int64_t least, int64_t most) {
-    Grammar& g = json_->grammar;
-    const auto once = [&] {
-      at_ = begin;
-      return atom();
-    };
-    const Grammar::Part all{g.add_state(), g.add_state()};
-    Grammar::State at = all.start;
-    for (int64_t i = 0;; ++i) {
-      if (i >= least) g.add_nothing(at, all.end);
-      if (i == most) return all;
-      const Grammar::Part part = once();
-      if (most < 0 && i >= least) {
-        g.add_nothing(at, part.start);
-        g.add_nothing(part.end, at);
-        return all;
-      }
-      g.add_nothing(at, part.start);
-      at = part.end;
-    }
-  }
-
-  bool quantifier(int64_t& least, int64_t& most) {
-    if (at_ == text_.size()) return false;
-    const char32_t c = text_[at_];
-    if (c == U'?' || c == U'*' || c == U'+') {
-      ++at_;
-      least = c == U'+' ? 1 : 0;
-      most = c == U'?' ? 1 : -1;
-    } else if (c == U'{') {
-      ++at_;
-      least = most = count();
-      if (peek(',')) {
-        ++at_;
-        most = peek('}') ? -1 : count();
-      }
-      if (take() != U'}' || (most >= 0 && most < least)) fail("{m,n} is wrong");
-    } else {
-      return false;
-    }
-    if (peek('?')) ++at_;  // lazy or not, the language is the same
-    return true;
-  }
-  int64_t count() {
-    int64_t value = 0;
-    const size_t begin = at_;
-    while (at_ < text_.size() && text_[at_] >= U'0' && text_[at_] <= U'9') {
-      value = value * 10 + static_cast<int64_t>(text_[at_++] - U'0');
-      if (value > kMostRepetitions) fail(cat("more than ", kMostRepetitions, " repetitions"));
-    }
-    if (at_ == begin) fail("{m,n} is wrong");
-    return value;
+    return grammar_->in_order(parts);
   }
 
   Grammar::Part atom() {
     const char32_t c = take();
     if (c == U'(') return group();
-    if (c == U'[') return json_->character_of(character_class());
-    if (c == U'.') return json_->character_of(complement({{'\n', '\n'}, {'\r', '\r'}}));
-    if (c == U'\\') return json_->character_of(escape());
+    if (c == U'[') return character_(character_class());
+    if (c == U'.') return character_(complement({{'\n', '\n'}, {'\r', '\r'}}));
+    if (c == U'\\') return character_(escape());
     if (c == U'^' || c == U'$') fail("anchors inside it are not supported");
     if (c == U'?' || c == U'*' || c == U'+' || c == U'{') fail("there is nothing to repeat");
     const auto point = static_cast<uint32_t>(c);
-    return json_->character_of({{point, point}});
+    return character_({{point, point}});
   }
 
   Grammar::Part group() {
@@ -247,8 +195,9 @@ class PatternReader {
     return negated ? complement(ranges) : ranges;
   }
 
-  JsonGrammar* json_;
-  const std::string* where_;
+  Grammar* grammar_;
+  CharacterMaker character_;
+  std::string key_, where_;
   std::string pattern_;
   std::vector<char32_t> text_;
   size_t at_ = 0;
@@ -258,9 +207,37 @@ class PatternReader {
 
 }  // namespace
 
+CharacterRanges complement(CharacterRanges ranges) {
+  std::sort(ranges.begin(), ranges.end());
+  CharacterRanges out;
+  uint32_t next = 0;
+  for (const auto& [low, high] : ranges) {
+    if (low > next) out.emplace_back(next, low - 1);
+    next = std::max(next, high + 1);
+  }
+  if (next <= kLastCharacter) out.emplace_back(next, kLastCharacter);
+  return out;
+}
+
 Grammar::Part pattern_content(JsonGrammar& grammar, const std::string& pattern,
                               const std::string& where) {
-  return PatternReader(grammar, pattern, where).read();
+  const auto character = [&](const CharacterRanges& ranges) {
+    return grammar.character_of(ranges);
+  };
+  return PatternReader(grammar.grammar, character, pattern, "json_schema", where + ": ")
+      .read(false);
+}
+
+Grammar pattern_grammar(const std::string& pattern) {
+  if (!is_utf8(pattern)) fail_usage("pattern", "it is not UTF-8");
+  Grammar grammar;
+  const auto character = [&](const CharacterRanges& ranges) {
+    const Grammar::Part part{grammar.add_state(), grammar.add_state()};
+    for (const auto& [low, high] : ranges) grammar.add_characters(part.start, low, high, part.end);
+    return part;
+  };
+  grammar.set_root(PatternReader(grammar, character, pattern, "pattern", "").read(true));
+  return grammar;
 }
 
 }  // namespace llama2zh

@@ -146,7 +146,7 @@ int64_t RequestState::useful_drafts(const Sequence& sequence) const {
 
 void RequestState::set_constraint(std::shared_ptr<TokenConstraint> made) {
   if (beams || only_reads())
-    fail_usage("json_schema", "it does not go with num_beams, nor where no answer is made");
+    fail_usage("constraint", "it does not go with num_beams, nor where no answer is made");
   constraint = std::move(made);
   ends.assign(rules.ends.begin(), rules.ends.end());
   for (auto& sequence : sequences) sequence->place = constraint->start();
@@ -156,7 +156,7 @@ void constrain(const RequestState& request, TokenConstraint::Position place, at:
   if (!request.constraint) return;
   request.constraint->mask(place, logits, request.ends);
   if (std::isinf(logits.max().item<float>()))
-    fail_data("json_schema", "no token of this vocabulary can go on here");
+    fail_data("constraint", "no token of this vocabulary can go on here");
 }
 
 bool RequestState::all_finished() const {

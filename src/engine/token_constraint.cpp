@@ -5,13 +5,11 @@
 #include <algorithm>
 #include <limits>
 
-#include "llama2zh/engine/json_schema.h"
-
 namespace llama2zh {
 namespace {
 
 constexpr size_t kMostMasks = 2048;
-constexpr size_t kMostSchemas = 64;
+constexpr size_t kMostConstraints = 64;
 
 }  // namespace
 
@@ -83,18 +81,23 @@ bool TokenConstraint::is_complete(Position position) {
   return !matcher_.goes_on(position);
 }
 
-std::shared_ptr<TokenConstraint> ConstraintCache::get(const std::string& json_schema) {
+bool TokenConstraint::is_full() {
+  const std::lock_guard lock(mutex_);
+  return matcher_.is_full();
+}
+
+std::shared_ptr<TokenConstraint> ConstraintCache::get(const Constraint& constraint) {
   {
     const std::lock_guard lock(mutex_);
-    const auto known = known_.find(json_schema);
-    if (known != known_.end()) return known->second;
+    const auto known = known_.find(constraint);
+    if (known != known_.end() && !known->second->is_full()) return known->second;
   }
-  Grammar grammar = json_schema_grammar(json_schema);  // may take a while: others need not wait
+  Grammar grammar = constraint_grammar(constraint);  // may take a while: others need not wait
   const std::lock_guard lock(mutex_);
   if (!tokens_) tokens_ = std::make_shared<const TokenBytes>(*tokenizer_);
-  if (known_.size() >= kMostSchemas) known_.clear();
+  if (known_.size() >= kMostConstraints) known_.clear();
   auto made = std::make_shared<TokenConstraint>(std::move(grammar), tokens_);
-  return known_.emplace(json_schema, made).first->second;
+  return known_[constraint] = made;
 }
 
 }  // namespace llama2zh

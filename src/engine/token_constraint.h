@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "llama2zh/engine/constraint.h"
 #include "llama2zh/engine/grammar.h"
 #include "llama2zh/tokenizer/tokenizer.h"
 
@@ -41,6 +42,7 @@ class TokenConstraint {
   void mask(Position position, at::Tensor& logits, const std::vector<TokenId>& ends);
   Position advance(Position position, TokenId id);  // kNowhere if it is forbidden
   bool is_complete(Position position);              // nothing can follow any more
+  bool is_full();  // it remembers so much that other texts than those it has met may be errors
 
  private:
   using Words = std::vector<uint64_t>;  // a bit for each id
@@ -52,17 +54,17 @@ class TokenConstraint {
   std::unordered_map<Position, Words> masks_;
 };
 
-// The constraints of JSON Schemas by their text, kept for requests that come with the same.
+// Constraints by what they say, kept for requests that come with the same.
 class ConstraintCache {
  public:
   explicit ConstraintCache(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
-  std::shared_ptr<TokenConstraint> get(const std::string& json_schema);
+  std::shared_ptr<TokenConstraint> get(const Constraint& constraint);
 
  private:
   const Tokenizer* tokenizer_;
   std::mutex mutex_;
   std::shared_ptr<const TokenBytes> tokens_;  // made when first needed
-  std::map<std::string, std::shared_ptr<TokenConstraint>> known_;
+  std::map<Constraint, std::shared_ptr<TokenConstraint>> known_;
 };
 
 }  // namespace llama2zh

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kMostNewTokens = 1048576;
 constexpr int64_t kMostIds = 4096;
+constexpr int64_t kMostChoices = 1024;
 
 void refuse_what_is_not_here(const BodyFields& body) {
   for (const char* name : {"include_stop_str_in_output", "return_token_ids",
@@ -29,8 +30,7 @@ void refuse_what_is_not_here(const BodyFields& body) {
     if (value != nullptr && !value->empty()) body.refuse(name, "are not supported by this server");
   }
   for (const char* name : {"allowed_token_ids", "truncate_prompt_tokens", "chat_template_kwargs",
-                           "chat_template", "documents", "prompt_logprobs", "suffix",
-                           "guided_regex", "guided_choice", "guided_grammar", "audio"})
+                           "chat_template", "documents", "prompt_logprobs", "suffix", "audio"})
     if (body.any(name) != nullptr) body.refuse(name, "is not supported by this server");
 }
 
@@ -63,28 +63,51 @@ void read_stops(const BodyFields& body, const ServedModel& model, SamplingConfig
   out.stop_ids = body.integers("stop_token_ids", kMostIds).value_or(std::vector<int64_t>());
 }
 
-// The schema that the answer is to be valid under; "" for any text.
-std::string read_response_format(const BodyFields& body, std::string_view text) {
+// vLLM's names of constraints: `guided_...` of the older form, members of `structured_outputs` of the
+// newer one.
+Constraint read_guided(const BodyFields& fields, const std::string& prefix, std::string_view text,
+                       const std::string& place) {
+  const auto name = [&](const char* end) { return prefix + end; };
+  std::vector<Constraint> asked;
+  if (fields.any(name("json").c_str()) != nullptr)
+    asked.push_back(json_schema_constraint(ordered_text(text, cat(place, "/", name("json")))));
+  if (const auto pattern = fields.text(name("regex").c_str()))
+    asked.push_back({ConstraintKind::kPattern, *pattern});
+  if (const auto choices = fields.texts(name("choice").c_str(), kMostChoices))
+    asked.push_back(choice_constraint(*choices));
+  if (const auto grammar = fields.text(name("grammar").c_str()))
+    asked.push_back({ConstraintKind::kGrammar, *grammar});
+  if (asked.size() > 1)
+    fields.refuse(name("json").c_str(), "and others of its kind exclude each other");
+  return asked.empty() ? Constraint() : asked[0];
+}
+
+// What the answer's text has to be.
+Constraint read_constraint(const BodyFields& body, std::string_view text) {
   const std::string place = body.path() == "parameters." ? "/parameters" : "";
-  if (body.any("guided_json") != nullptr) return ordered_text(text, place + "/guided_json");
+  if (const Constraint guided = read_guided(body, "guided_", text, place)) return guided;
   if (const json* outputs = body.any("structured_outputs"); outputs != nullptr) {
-    if (!outputs->is_object() || outputs->size() != 1 || !outputs->contains("json"))
-      body.refuse("structured_outputs", "can only be {\"json\": SCHEMA} on this server");
-    return ordered_text(text, place + "/structured_outputs/json");
+    if (!outputs->is_object()) body.refuse("structured_outputs", "is no object");
+    const BodyFields fields(*outputs, "structured_outputs.");
+    for (const auto& [name, value] : outputs->items())
+      if (name != "json" && name != "regex" && name != "choice" && name != "grammar" &&
+          !value.is_null())
+        fields.refuse(name.c_str(), "is not supported; json, regex, choice and grammar are");
+    return read_guided(fields, "", text, place + "/structured_outputs");
   }
   const json* format = body.any("response_format");
-  if (format == nullptr) return "";
+  if (format == nullptr) return {};
   const BodyFields fields(*format, "response_format.");
   if (!format->is_object()) body.refuse("response_format", "is no object");
   const std::string type = fields.text("type").value_or("");
-  if (type == "text") return "";
-  if (type == "json_object") return R"({"type": "object"})";
+  if (type == "text") return {};
+  if (type == "json_object") return json_schema_constraint(R"({"type": "object"})");
   if (type != "json_schema")
     fields.refuse("type", cat("is \"", type, "\", expected text, json_object or json_schema"));
   const json* named = fields.any("json_schema");
   if (named == nullptr || !named->is_object() || !named->contains("schema"))
     fields.refuse("json_schema", "is not {\"name\": ..., \"schema\": {...}}");
-  return ordered_text(text, place + "/response_format/json_schema/schema");
+  return json_schema_constraint(ordered_text(text, place + "/response_format/json_schema/schema"));
 }
 
 }  // namespace
@@ -133,7 +156,7 @@ AnswerFields read_answer_fields(const BodyFields& body, const ServedModel& model
                                                     : body.text("early_stopping").value_or("false");
   }
   request.priority = body.integer("priority", -1000000, 1000000).value_or(0);
-  request.json_schema = read_response_format(body, text);
+  request.constraint = read_constraint(body, text);
   out.stream = body.flag("stream").value_or(false);
   if (const json* options = body.any("stream_options"); options != nullptr) {
     if (!out.stream) body.refuse("stream_options", "is only for stream = true");

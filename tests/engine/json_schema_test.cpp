@@ -256,7 +256,7 @@ class ConstrainedAnswers : public ::testing::Test {
       if (i % 4 == 1) request.sampling.top_k = 20;
       if (i % 4 == 2) request.sampling.repetition_penalty = 1.2;
       if (i % 4 == 3) request.sampling.ignore_eos = true;
-      request.json_schema = schema;
+      request.constraint = json_schema_constraint(schema);
       engine.submit(request, answers[static_cast<size_t>(i)].listener());
     }
     finish_all(engine);
@@ -330,7 +330,7 @@ TEST_F(ConstrainedAnswers, GuessingAheadKeepsThem) {
   Engine engine(*model_, tokenizer_, config, {.draft = model_.get()});
   Answers greedy, alone;
   Request request = greedy_request({1, 40}, 200);
-  request.json_schema = kSchemas[0];
+  request.constraint = json_schema_constraint(kSchemas[0]);
   engine.submit(request, greedy.listener());
   finish_all(engine);
   EXPECT_GT(engine.stats().accepted_tokens, 9 * engine.stats().drafted_tokens / 10);
@@ -348,11 +348,11 @@ TEST_F(ConstrainedAnswers, BesideFreeOnesAndSeveralAtOnce) {
   engine.submit(request, free.listener());
   request.n = 5;
   request.sampling.max_new_tokens = 500;
-  request.json_schema = kSchemas[3];
+  request.constraint = json_schema_constraint(kSchemas[3]);
   engine.submit(request, several.listener());
-  request.json_schema = R"({"minimum":1})";
+  request.constraint = json_schema_constraint(R"({"minimum":1})");
   EXPECT_THROW(engine.submit(request, {}), Error);
-  request.json_schema = kSchemas[3];
+  request.constraint = json_schema_constraint(kSchemas[3]);
   request.n = 1;
   request.sampling.temperature = 0;
   request.sampling.num_beams = 2;

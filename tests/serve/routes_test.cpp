@@ -12,6 +12,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::IsSupersetOf;
+using ::testing::MatchesRegex;
 
 class Routes : public testing::ServerFixture {};
 
@@ -184,6 +185,33 @@ TEST_F(Routes, FieldsReachTheEngine) {
                                {"json_schema", {{"name", "x"}, {"schema", json::parse(schema)}}}}},
                              {"max_tokens", 64}});
   EXPECT_TRUE(json::parse(as_json["message"]["content"].get<std::string>())["a"].is_boolean());
+}
+
+TEST_F(Routes, AnswersAreHeldToWhatIsAsked) {
+  begin();
+  const json hello = {{{"role", "user"}, {"content", "hello"}}};
+  const auto text = [&](const json& more) {
+    json body = {{"messages", hello}, {"temperature", 1}, {"seed", 3}, {"max_tokens", 64}};
+    body.update(more);
+    return answer("/v1/chat/completions", body)["choices"][0]["message"]["content"]
+        .get<std::string>();
+  };
+  const std::vector<std::string> sides = {"正面", "负面"};
+  const auto is_side = [&](const std::string& answer) {
+    return std::find(sides.begin(), sides.end(), answer) != sides.end();
+  };
+  EXPECT_TRUE(is_side(text({{"guided_choice", sides}})));
+  EXPECT_TRUE(is_side(text({{"structured_outputs", {{"choice", sides}}}})));
+  EXPECT_TRUE(is_side(text({{"guided_grammar", "root ::= (\"正\" | \"负\") \"面\""}})));
+  EXPECT_THAT(text({{"guided_regex", "[0-9]{3}-[a-c]"}}), MatchesRegex("[0-9][0-9][0-9]-[a-c]"));
+  EXPECT_THAT(text({{"structured_outputs", {{"regex", "[0-9]{2}"}}}}), MatchesRegex("[0-9][0-9]"));
+
+  json body = {{"messages", hello}, {"guided_regex", "(a"}};
+  EXPECT_EQ(post("/v1/chat/completions", body).status, 400);
+  body = {{"messages", hello}, {"guided_regex", "a"}, {"guided_choice", sides}};
+  EXPECT_EQ(post("/v1/chat/completions", body).status, 400);
+  body = {{"messages", hello}, {"structured_outputs", {{"structural_tag", "x"}}}};
+  EXPECT_EQ(post("/v1/chat/completions", body).status, 400);
 }
 
 TEST_F(Routes, EmbeddingsInBothForms) {

@@ -21,6 +21,8 @@ class Grammar {
 
   State add_state();  // kUsage where there are too many: what is to be followed is too large
   void add_bytes(State from, uint8_t low, uint8_t high, State to);
+  // Characters low to high in UTF-8; surrogates are none.
+  void add_characters(State from, uint32_t low, uint32_t high, State to);
   void add_nothing(State from, State to);
   // From `from` through all of `rule`, whose end must be marked, to `to`.
   void add_call(State from, const Part& rule, State to);
@@ -57,7 +59,8 @@ class Grammar {
 };
 
 // Follows texts through a grammar, byte by byte. What can be the case after a beginning of a text (a
-// set of stacks) gets a number, and where bytes lead from there is remembered. Not thread-safe.
+// set of stacks) gets a number, and where bytes lead from there is remembered. Texts whose rules are
+// nested more than 256 deep are none of the language here. Not thread-safe.
 class GrammarMatcher {
  public:
   using Position = int32_t;
@@ -69,6 +72,8 @@ class GrammarMatcher {
   Position advance(Position position, std::string_view bytes);
   bool accepts(Position position) const;  // the text may end here
   bool goes_on(Position position);        // some byte leads on
+  // More places than it was made for: texts that lead to further ones are errors.
+  bool is_full() const;
 
  private:
   using Stack =

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "llama2zh/engine/constraint.h"
 #include "llama2zh/engine/sampling.h"
 #include "llama2zh/tokenizer/tokenizer.h"
 
@@ -31,14 +32,13 @@ struct Request {
   // The text goes on from the prompt's, "Once upon" + " a time"; else it is an answer of its own,
   // whose first space is the tokenizer's.
   bool continues = false;
-  // A JSON Schema, as text, that the answer is valid under: see json_schema_grammar(). "": any text.
-  std::string json_schema;
-  std::string adapter;   // one of the engine's registry; empty: the model as it is
-  int64_t n = 1;         // answers, each with its own draws; greedy ones are all alike; with
-                         // num_beams the best n of them
-  int64_t best_of = 0;   // answers made, of which the n with the highest mean log-probability stay
-                         // (they come all at the end); 0: n
-  int64_t priority = 0;  // higher ones go first, and may interrupt lower ones
+  Constraint constraint;  // what the answer's text has to be
+  std::string adapter;    // one of the engine's registry; empty: the model as it is
+  int64_t n = 1;          // answers, each with its own draws; greedy ones are all alike; with
+                          // num_beams the best n of them
+  int64_t best_of = 0;    // answers made, of which the n with the highest mean log-probability stay
+                          // (they come all at the end); 0: n
+  int64_t priority = 0;   // higher ones go first, and may interrupt lower ones
   // Tokens guessed at once, where the engine does at all; -1: as it is set.
   int64_t speculative_tokens = -1;
   int64_t logprobs = -1;  // likeliest tokens to report beside each one; -1: no logprobs
