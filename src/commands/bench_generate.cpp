@@ -11,9 +11,11 @@
 #include "commands/bench_inference.h"
 #include "commands/inference_options.h"
 #include "commands/verbs.h"
+#include "llama2zh/base/memory.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/config/command_line.h"
 #include "llama2zh/engine/block_pool.h"
+#include "llama2zh/kernels/memory_rate.h"
 
 namespace llama2zh {
 namespace {
@@ -79,6 +81,15 @@ Rates measure_rates(const LoadedModel& loaded, const BenchGenerateOptions& optio
   return measured;
 }
 
+// What bounds the answers of a CPU: each pass reads all weights.
+struct MemoryBound {
+  double bytes_per_second = 0;  // 0: not measured
+  uint64_t pass_bytes = 0;
+  double tokens_per_second(int64_t batch) const {
+    return static_cast<double>(batch) * bytes_per_second / static_cast<double>(pass_bytes);
+  }
+};
+
 ordered_json row_of(const std::string& test, int64_t batch, const Rates& measured) {
   const std::vector<double>& rates = measured.rates;
   double sum = 0, squares = 0;
@@ -96,11 +107,22 @@ ordered_json row_of(const std::string& test, int64_t batch, const Rates& measure
           {"accepted_tokens", measured.accepted}};
 }
 
+void add_bound(ordered_json& row, const MemoryBound& bound) {
+  if (bound.bytes_per_second == 0) return;
+  const double most = bound.tokens_per_second(row["batch"].get<int64_t>());
+  row["memory_limit_tok_s"] = rounded(most);
+  row["share_of_memory_limit"] = rounded(row["tok_s"].get<double>() / most);
+}
+
 void print_rates(const ordered_json& row) {
+  std::string share;
+  if (row.contains("share_of_memory_limit"))
+    share = cat(", ", std::lround(100 * row["share_of_memory_limit"].get<double>()),
+                " % of what memory allows");
   std::printf(
-      "%-10s batch %-4lld %10.4g tokens/s +- %.2g%s\n", row["test"].get<std::string>().c_str(),
+      "%-10s batch %-4lld %10.4g tokens/s +- %.2g%s%s\n", row["test"].get<std::string>().c_str(),
       static_cast<long long>(row["batch"].get<int64_t>()), row["tok_s"].get<double>(),
-      row["tok_s_deviation"].get<double>(),
+      row["tok_s_deviation"].get<double>(), share.c_str(),
       draft_report(row["drafted_tokens"].get<int64_t>(), row["accepted_tokens"].get<int64_t>())
           .c_str());
   std::fflush(stdout);
@@ -127,12 +149,21 @@ int run_bench_generate(const std::vector<std::string>& args) {
   LoadRequest request = inference.request();
   speculation.apply(config, request);
   options.speculate = config.speculate;
-  const LoadedModel loaded = load_for_inference(request);
-  ordered_json report = bench_setting("generate", inference.model, loaded);
+  const TimedModel model = load_timed(request);
+  const LoadedModel& loaded = model.loaded;
+  ordered_json report = bench_setting("generate", inference.model, model);
+  MemoryBound bound;
+  if (loaded.model->device().is_cpu()) {
+    bound = {measure_memory_rate(), pass_bytes(*loaded.model)};
+    report["memory_gb_s"] = rounded(1e-9 * bound.bytes_per_second);
+    report["pass_gb"] = rounded(1e-9 * static_cast<double>(bound.pass_bytes));
+    reset_peak_memory();
+  }
   report["results"] = ordered_json::array();
   const auto add = [&](const std::string& test, int64_t batch, int64_t prompt, int64_t answer) {
-    report["results"].push_back(
-        row_of(test, batch, measure_rates(loaded, options, batch, prompt, answer)));
+    ordered_json row = row_of(test, batch, measure_rates(loaded, options, batch, prompt, answer));
+    if (answer > 1) add_bound(row, bound);
+    report["results"].push_back(std::move(row));
     if (!options.json_output) print_rates(report["results"].back());
   };
   for (const int64_t batch : options.batch) {
@@ -141,7 +172,12 @@ int run_bench_generate(const std::vector<std::string>& args) {
     for (const int64_t n : options.answer)
       if (n > 0) add(cat("tg", n), batch, 1, n);
   }
-  if (options.json_output) std::puts(report.dump().c_str());
+  report["peak_gib"] = rounded(static_cast<double>(process_memory().peak) / (1 << 30));
+  if (options.json_output)
+    std::puts(report.dump().c_str());
+  else
+    std::printf("loaded in %.2f s, %.2f GiB at most\n", model.seconds,
+                report["peak_gib"].get<double>());
   return 0;
 }
 

@@ -43,13 +43,32 @@ EngineRun run_requests(Engine& engine, const std::vector<Request>& requests) {
   return run;
 }
 
+TimedModel load_timed(const LoadRequest& request) {
+  const auto start = std::chrono::steady_clock::now();
+  TimedModel model{load_for_inference(request), 0};
+  model.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return model;
+}
+
 ordered_json bench_setting(const std::string& what, const std::string& path,
-                           const LoadedModel& loaded) {
+                           const TimedModel& model) {
+  const Llama& llama = *model.loaded.model;
   return {{"what", what},
           {"model", std::filesystem::path(path).filename().string()},
-          {"dtype", dtype_name(loaded.model->compute_dtype())},
-          {"device", loaded.model->device().str()},
-          {"threads", at::get_num_threads()}};
+          {"dtype", dtype_name(llama.compute_dtype())},
+          {"device", llama.device().str()},
+          {"threads", at::get_num_threads()},
+          {"load_s", rounded(model.seconds)}};
+}
+
+uint64_t pass_bytes(Llama& model) {
+  uint64_t bytes = 0;
+  const auto add = [&](const std::string&, const Linear& linear) {
+    bytes += linear.quantized ? linear.quantized->bytes() : linear.weight.nbytes();
+  };
+  model.for_each_projection(add);
+  add("lm_head", model.lm_head);
+  return bytes;
 }
 
 double rounded(double value) {

@@ -21,9 +21,18 @@ struct EngineRun {
 // Submits the requests together and steps until all are answered. What failed is rethrown.
 EngineRun run_requests(Engine& engine, const std::vector<Request>& requests);
 
-// Model, type, device, threads: what every bench of inference reports first.
+// Loads, and takes the time.
+struct TimedModel {
+  LoadedModel loaded;
+  double seconds = 0;
+};
+TimedModel load_timed(const LoadRequest& request);
+
+// Model, type, device, threads, time to load: what every bench of inference reports first.
 ordered_json bench_setting(const std::string& what, const std::string& path,
-                           const LoadedModel& loaded);
+                           const TimedModel& model);
+// Bytes of weights that a forward pass reads, however few its rows.
+uint64_t pass_bytes(Llama& model);
 // `length` more or less by up to `spread` of it, at least 1.
 int64_t varied(Random& random, int64_t length, double spread);
 

@@ -95,9 +95,9 @@ int run_bench_throughput(const std::vector<std::string>& args) {
   if (parse_command_line(spec, table, args).help) return 0;
   LoadRequest request = inference.request();
   speculation.apply(config, request);
-  const LoadedModel loaded = load_for_inference(request);
+  const TimedModel model = load_timed(request);
   const ordered_json report = measure_throughput(
-      loaded, options, config, bench_setting("throughput", inference.model, loaded));
+      model.loaded, options, config, bench_setting("throughput", inference.model, model));
   print_report(report, options.json_output);
   return 0;
 }

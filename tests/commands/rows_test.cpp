@@ -178,6 +178,10 @@ TEST_F(RowVerbs, BenchesReport) {
   EXPECT_EQ(results[3]["test"], "tg8");
   EXPECT_EQ(results[3]["batch"], 3);
   EXPECT_GT(results[3]["tok_s"], 0);
+  EXPECT_NEAR(results[3]["memory_limit_tok_s"].get<double>(),
+              3 * results[1]["memory_limit_tok_s"].get<double>(),
+              0.01 * results[3]["memory_limit_tok_s"].get<double>());
+  EXPECT_FALSE(results[0].contains("share_of_memory_limit"));  // prompts are bound by arithmetic
 }
 
 }  // namespace
