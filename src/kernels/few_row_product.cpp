@@ -4,12 +4,12 @@
 // other processor and type: numbers become fp32 as they are loaded.
 #include "llama2zh/kernels/few_row_product.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
 
 #include "kernels/dot_tiles.h"
+#include "kernels/joined_columns.h"
 #include "kernels/lanes.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
@@ -92,22 +92,29 @@ int64_t few_rows(const at::Tensor& x) {
   return x.scalar_type() == at::kBFloat16 ? kFewDotRows : kFewConvertedRows;
 }
 
-at::Tensor few_row_product(const at::Tensor& x, const at::Tensor& weight) {
-  if (!has_few_row_product(x, weight) || x.dim() != 2 || weight.dim() != 2 ||
-      x.size(1) != weight.size(1)) {
-    fail_data("few_row_product", cat("x ", x.sizes(), " and weight ", weight.sizes(),
-                                     " do not fit: see has_few_row_product()"));
+std::vector<at::Tensor> few_row_products(const at::Tensor& x, std::span<const at::Tensor> weights) {
+  std::vector<at::Tensor> results;
+  std::vector<int64_t> columns;
+  for (const at::Tensor& weight : weights) {
+    if (!has_few_row_product(x, weight) || x.dim() != 2 || weight.dim() != 2 ||
+        x.size(1) != weight.size(1) || weight.scalar_type() != weights.front().scalar_type()) {
+      fail_data("few_row_product", cat("x ", x.sizes(), " and weight ", weight.sizes(),
+                                       " do not fit: see has_few_row_product()"));
+    }
+    results.push_back(at::empty({x.size(0), weight.size(0)}, x.options()));
+    columns.push_back(weight.size(0));
   }
   const at::Tensor rows = x.contiguous();
-  const int64_t n = x.size(0), in = x.size(1), out = weight.size(0);
-  at::Tensor y = at::empty({n, out}, x.options());
-  if (y.numel() == 0) return y;
-  const bool dots = has_dot_tiles(x, weight);
+  const int64_t n = x.size(0), in = x.size(1);
+  if (n == 0 || weights.empty()) return results;
+  const bool dots = has_dot_tiles(x, weights.front());
   const at::Tensor packed = dots ? pack_dot_rows(rows) : at::Tensor();
   const int64_t at_once = std::max<int64_t>(1, kMultipliesAtOnce / std::max<int64_t>(1, in * n));
-  at::parallel_for(0, out, at_once, [&](int64_t begin, int64_t end) {
+  for_joined_columns(columns, at_once, [&](size_t which, int64_t begin, int64_t end) {
+    const at::Tensor& weight = weights[which];
+    at::Tensor& y = results[which];
     if (dots) {
-      dot_product_avx512(packed.const_data_ptr<c10::BFloat16>(), n, in, out,
+      dot_product_avx512(packed.const_data_ptr<c10::BFloat16>(), n, in, weight.size(0),
                          weight.const_data_ptr<c10::BFloat16>(), begin, end,
                          y.data_ptr<c10::BFloat16>());
     } else if (x.scalar_type() == at::kBFloat16) {
@@ -118,7 +125,11 @@ at::Tensor few_row_product(const at::Tensor& x, const at::Tensor& weight) {
       converted_product<float, float>(rows, weight, y, begin, end);
     }
   });
-  return y;
+  return results;
+}
+
+at::Tensor few_row_product(const at::Tensor& x, const at::Tensor& weight) {
+  return few_row_products(x, {&weight, 1}).front();
 }
 
 InvariantProducts::InvariantProducts() : before_(invariant_products) { invariant_products = true; }

@@ -172,4 +172,16 @@ at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight) {
   return CastProduct::apply(x.reshape({-1, x.size(-1)}), weight, type).view(shape);
 }
 
+std::vector<at::Tensor> linear_products(const at::Tensor& x, std::span<const at::Tensor> weights) {
+  const bool few = x.dim() == 2 && (InvariantProducts::active() || x.size(0) <= few_rows(x)) &&
+                   std::all_of(weights.begin(), weights.end(), [&](const at::Tensor& weight) {
+                     return has_few_row_product(x, weight) &&
+                            weight.scalar_type() == weights.front().scalar_type();
+                   });
+  if (few) return few_row_products(x, weights);
+  std::vector<at::Tensor> results;
+  for (const at::Tensor& weight : weights) results.push_back(linear_product(x, weight));
+  return results;
+}
+
 }  // namespace llama2zh

@@ -1,5 +1,5 @@
-// Products with quantized weights: activations are prepared once for all columns, then threads take
-// runs of column blocks. With a gradient wanted the weight is dequantized a few rows at a time, for
+// Products with quantized weights: activations are prepared once for all columns (and for all matrices
+// of one input), then threads take runs of column blocks. With a gradient wanted the weight is dequantized a few rows at a time, for
 // libtorch's product.
 #include "kernels/quantized_product.h"
 
@@ -14,6 +14,7 @@
 
 #include <algorithm>
 
+#include "kernels/joined_columns.h"
 #include "kernels/quantized_activations.h"
 #include "kernels/quantized_float.h"
 #include "llama2zh/base/error.h"
@@ -39,13 +40,6 @@ void check_input(const at::Tensor& x, const QuantizedMatrix& matrix) {
                   x.dim() > 0 ? x.size(-1) : 0, " wide; expected [n, ", matrix.in,
                   "] in fp32 or bfloat16 in host memory"));
   }
-}
-
-// step(first block, last block) on the threads.
-template <typename Step>
-void share_blocks(const QuantizedMatrix& matrix, int64_t rows, const Step& step) {
-  const int64_t of_block = kBlockColumns * matrix.padded_in() * rows;
-  at::parallel_for(0, matrix.blocks(), std::max<int64_t>(1, kProductsAtOnce / of_block), step);
 }
 
 // x [n, in] with its columns in the order of the codes.
@@ -140,26 +134,62 @@ PackedWeight packed_weight(const QuantizedMatrix& matrix) {
   return weight;
 }
 
-at::Tensor quantized_product_with(const at::Tensor& x, const QuantizedMatrix& matrix,
-                                  Int8Product product) {
-  check_input(x, matrix);
-  const at::Tensor in = by_codes(x, matrix);
-  const PackedWeight weight = packed_weight(matrix);
-  at::Tensor y = at::empty({in.size(0), matrix.out}, in.options());
-  if (y.numel() == 0) return y;
-  Int8Activations rows{};
-  const at::Tensor buffer = quantize_activations(in, weight, rows);
-  const ProductOutput out = output_of(y);
-  share_blocks(matrix, in.size(0),
-               [&](int64_t first, int64_t last) { product(weight, rows, first, last, out); });
-  return y;
+namespace {
+
+// Whether x in 8 bits is the same for both.
+bool share_activations(const QuantizedMatrix& a, const QuantizedMatrix& b) {
+  return !a.columns.defined() && !b.columns.defined() && a.per_row() == b.per_row() &&
+         a.padded_in() == b.padded_in() && (a.per_row() || a.group_size == b.group_size) &&
+         a.bits == b.bits && a.zeros.defined() == b.zeros.defined();
 }
 
-at::Tensor quantized_product(const at::Tensor& x, const QuantizedMatrix& matrix,
-                             Activations activations) {
-  if (activations == Activations::kInt8) {
-    return quantized_product_with(x, matrix, int8_product_for(kernel_isa()));
+// Blocks worth a thread; those of several matrices are alike wide.
+int64_t blocks_at_once(const QuantizedMatrix& matrix, int64_t rows) {
+  return std::max<int64_t>(1, kProductsAtOnce / (kBlockColumns * matrix.padded_in() * rows));
+}
+
+// What one product of several works on.
+struct JoinedProduct {
+  PackedWeight weight;
+  ProductOutput out;
+  size_t input;  // which of the prepared ones
+};
+
+std::vector<int64_t> block_counts(std::span<const QuantizedMatrix* const> matrices) {
+  std::vector<int64_t> counts;
+  for (const QuantizedMatrix* matrix : matrices) counts.push_back(matrix->blocks());
+  return counts;
+}
+
+std::vector<at::Tensor> int8_products(const at::Tensor& x,
+                                      std::span<const QuantizedMatrix* const> matrices,
+                                      Int8Product product) {
+  std::vector<at::Tensor> results, buffers;
+  std::vector<JoinedProduct> products;
+  std::vector<Int8Activations> inputs;
+  const QuantizedMatrix* prepared = nullptr;  // for whom the last input was
+  for (const QuantizedMatrix* matrix : matrices) {
+    check_input(x, *matrix);
+    results.push_back(at::empty({x.size(0), matrix->out}, x.options()));
+    products.push_back({packed_weight(*matrix), output_of(results.back()), 0});
+    if (x.size(0) == 0) continue;
+    if (prepared == nullptr || !share_activations(*prepared, *matrix)) {
+      buffers.push_back(quantize_activations(by_codes(x, *matrix), products.back().weight,
+                                             inputs.emplace_back()));
+      prepared = matrix;
+    }
+    products.back().input = inputs.size() - 1;
   }
+  if (inputs.empty()) return results;
+  for_joined_columns(block_counts(matrices), blocks_at_once(*matrices.front(), x.size(0)),
+                     [&](size_t which, int64_t first, int64_t last) {
+                       const JoinedProduct& one = products[which];
+                       product(one.weight, inputs[one.input], first, last, one.out);
+                     });
+  return results;
+}
+
+at::Tensor float_activations_product(const at::Tensor& x, const QuantizedMatrix& matrix) {
   check_input(x, matrix);
   const PackedWeight weight = packed_weight(matrix);
   const at::Tensor in = padded_floats(by_codes(x, matrix), weight.padded_in());
@@ -167,10 +197,36 @@ at::Tensor quantized_product(const at::Tensor& x, const QuantizedMatrix& matrix,
   if (y.numel() == 0) return y;
   const ProductOutput out = output_of(y);
   const auto* rows = in.const_data_ptr<float>();
-  share_blocks(matrix, x.size(0), [&](int64_t first, int64_t last) {
-    float_product(weight, rows, x.size(0), first, last, out);
-  });
+  at::parallel_for(0, matrix.blocks(), blocks_at_once(matrix, x.size(0)),
+                   [&](int64_t first, int64_t last) {
+                     float_product(weight, rows, x.size(0), first, last, out);
+                   });
   return y;
+}
+
+}  // namespace
+
+at::Tensor quantized_product_with(const at::Tensor& x, const QuantizedMatrix& matrix,
+                                  Int8Product product) {
+  const QuantizedMatrix* const one = &matrix;
+  return int8_products(x, {&one, 1}, product).front();
+}
+
+std::vector<at::Tensor> quantized_products(const at::Tensor& x,
+                                           std::span<const QuantizedMatrix* const> matrices,
+                                           Activations activations) {
+  if (activations == Activations::kInt8)
+    return int8_products(x, matrices, int8_product_for(kernel_isa()));
+  std::vector<at::Tensor> results;
+  for (const QuantizedMatrix* matrix : matrices)
+    results.push_back(float_activations_product(x, *matrix));
+  return results;
+}
+
+at::Tensor quantized_product(const at::Tensor& x, const QuantizedMatrix& matrix,
+                             Activations activations) {
+  const QuantizedMatrix* const one = &matrix;
+  return quantized_products(x, {&one, 1}, activations).front();
 }
 
 at::Tensor dequantize(const QuantizedMatrix& matrix, int64_t begin, int64_t count,

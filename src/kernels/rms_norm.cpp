@@ -11,6 +11,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/rsqrt.h>
+#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
@@ -71,6 +72,29 @@ void norm_rows_backward(const T* x, const T* weight, const T* dy, const float* r
           const lanes::Floats u =
               lanes::load_up_to(grad + i, count) * lanes::load_up_to(weight + i, count);
           lanes::store_up_to(out + i, u * scale - lanes::load_up_to(in + i, count) * back, count);
+        });
+      }
+    });
+  });
+}
+
+// x, update [rows, width] -> sum = x + update, y = the sum's norm. Rows stay in cache between the two.
+template <typename T>
+void add_norm_rows(const T* x, const T* update, const T* weight, T* sum, T* y, int64_t rows,
+                   int64_t width, double eps) {
+  at::parallel_for(0, rows, kRowsAtOnce, [&](int64_t begin, int64_t end) {
+    run_with_isa([&] {
+      for (int64_t row = begin; row < end; ++row) {
+        const T *a = x + row * width, *b = update + row * width;
+        T *total = sum + row * width, *out = y + row * width;
+        lanes::for_lanes(width, [&](int64_t i, int64_t count) {
+          lanes::store_up_to(
+              total + i, lanes::load_up_to(a + i, count) + lanes::load_up_to(b + i, count), count);
+        });
+        const float r = inverse_rms_of_row(total, width, eps);
+        lanes::for_lanes(width, [&](int64_t i, int64_t count) {
+          const lanes::Floats n = lanes::rounded_to(total, lanes::load_up_to(total + i, count) * r);
+          lanes::store_up_to(out + i, n * lanes::load_up_to(weight + i, count), count);
         });
       }
     });
@@ -161,7 +185,34 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  if (!at::GradMode::is_enabled() && has_norm_kernel(x)) {
+    at::Tensor r;
+    return fused_norm(x.contiguous(), weight.to(x.scalar_type()).contiguous(), eps, r);
+  }
   return RmsNormFunction::apply(x, weight, eps);
+}
+
+NormedSum add_rms_norm(const at::Tensor& x, const at::Tensor& update, const at::Tensor& weight,
+                       double eps) {
+  const bool own = !at::GradMode::is_enabled() && has_norm_kernel(x) &&
+                   update.scalar_type() == x.scalar_type() && update.sizes() == x.sizes();
+  if (!own) {
+    const at::Tensor sum = x + update;
+    return {sum, rms_norm(sum, weight, eps)};
+  }
+  const at::Tensor a = x.contiguous(), b = update.contiguous();
+  const at::Tensor w = weight.to(x.scalar_type()).contiguous();
+  NormedSum result{at::empty_like(a), at::empty_like(a)};
+  const int64_t width = x.size(-1), rows = x.numel() / width;
+  if (x.scalar_type() == at::kFloat) {
+    add_norm_rows(a.const_data_ptr<float>(), b.const_data_ptr<float>(), w.const_data_ptr<float>(),
+                  result.sum.data_ptr<float>(), result.normed.data_ptr<float>(), rows, width, eps);
+  } else {
+    add_norm_rows(a.const_data_ptr<c10::BFloat16>(), b.const_data_ptr<c10::BFloat16>(),
+                  w.const_data_ptr<c10::BFloat16>(), result.sum.data_ptr<c10::BFloat16>(),
+                  result.normed.data_ptr<c10::BFloat16>(), rows, width, eps);
+  }
+  return result;
 }
 
 }  // namespace llama2zh

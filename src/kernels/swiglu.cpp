@@ -8,6 +8,7 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/silu_backward.h>
+#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "kernels/lanes.h"
@@ -54,22 +55,26 @@ bool has_swiglu_kernel(const at::Tensor& x) {
   return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
 }
 
+at::Tensor gated(const at::Tensor& gate, const at::Tensor& up) {
+  if (!has_swiglu_kernel(gate)) return at::silu(gate) * up;
+  at::Tensor y = at::empty_like(gate);
+  if (gate.scalar_type() == at::kFloat) {
+    gated_silu(gate.const_data_ptr<float>(), up.const_data_ptr<float>(), y.data_ptr<float>(),
+               gate.numel());
+  } else {
+    gated_silu(gate.const_data_ptr<c10::BFloat16>(), up.const_data_ptr<c10::BFloat16>(),
+               y.data_ptr<c10::BFloat16>(), gate.numel());
+  }
+  return y;
+}
+
 class SwigluFunction : public torch::autograd::Function<SwigluFunction> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& gate_input,
                             const at::Tensor& up_input) {
     const at::Tensor gate = gate_input.contiguous(), up = up_input.contiguous();
     ctx->save_for_backward({gate, up});
-    if (!has_swiglu_kernel(gate)) return at::silu(gate) * up;
-    at::Tensor y = at::empty_like(gate);
-    if (gate.scalar_type() == at::kFloat) {
-      gated_silu(gate.const_data_ptr<float>(), up.const_data_ptr<float>(), y.data_ptr<float>(),
-                 gate.numel());
-    } else {
-      gated_silu(gate.const_data_ptr<c10::BFloat16>(), up.const_data_ptr<c10::BFloat16>(),
-                 y.data_ptr<c10::BFloat16>(), gate.numel());
-    }
-    return y;
+    return gated(gate, up);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
@@ -97,6 +102,7 @@ class SwigluFunction : public torch::autograd::Function<SwigluFunction> {
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
   TORCH_CHECK(gate.sizes() == up.sizes() && gate.scalar_type() == up.scalar_type(),
               "swiglu: gate and up must be alike");
+  if (!at::GradMode::is_enabled()) return gated(gate.contiguous(), up.contiguous());
   return SwigluFunction::apply(gate, up);
 }
 

@@ -116,4 +116,42 @@ at::Tensor Linear::own_forward(const at::Tensor& input, bool training) const {
   return y;
 }
 
+namespace {
+
+// Their products with x [n, in], or nothing where they don't go together.
+std::vector<at::Tensor> joined_products(std::span<const Linear* const> linears,
+                                        const at::Tensor& x) {
+  std::vector<at::Tensor> weights;
+  std::vector<const QuantizedMatrix*> matrices;
+  for (const Linear* linear : linears) {
+    if (linear->lora || linear->observe) return {};
+    if (!linear->quantized)
+      weights.push_back(linear->weight);
+    else if (linear->activations == linears.front()->activations)
+      matrices.push_back(linear->quantized.get());
+  }
+  if (weights.size() == linears.size()) return linear_products(x, weights);
+  if (matrices.size() == linears.size())
+    return quantized_products(x, matrices, linears.front()->activations);
+  return {};
+}
+
+}  // namespace
+
+std::vector<at::Tensor> forward_together(std::span<const Linear* const> linears,
+                                         const at::Tensor& x, bool training) {
+  std::vector<at::Tensor> results;
+  const at::Tensor input = x.to(product_type(x));
+  if (!at::GradMode::is_enabled() && x.dim() == 2) results = joined_products(linears, input);
+  if (results.empty()) {
+    for (const Linear* linear : linears) results.push_back(linear->forward(x, training));
+    return results;
+  }
+  for (size_t i = 0; i < linears.size(); ++i) {
+    if (!RowAdapters::active().empty()) add_row_adapters(*linears[i], input, results[i]);
+    results[i] = results[i].to(x.scalar_type());
+  }
+  return results;
+}
+
 }  // namespace llama2zh

@@ -56,6 +56,18 @@ TEST_P(FewRows, WhatFollowsAWeightInMemoryIsNotRead) {
   const at::Tensor x = rows(9);
   EXPECT_TRUE(at::equal(few_row_product(x, larger.narrow(0, 0, out)), few_row_product(x, weight)));
 }
+
+TEST_P(FewRows, TogetherAsAlone) {
+  const at::Tensor second = at::randn({out + 7, in}).to(types.weight);
+  const at::Tensor weights[] = {weight, second, weight};
+  for (const int64_t n : {1, 5, 40}) {
+    const at::Tensor x = rows(n);
+    const std::vector<at::Tensor> both = few_row_products(x, weights);
+    ASSERT_EQ(both.size(), 3u);
+    for (size_t i = 0; i < both.size(); ++i)
+      EXPECT_TRUE(at::equal(both[i], few_row_product(x, weights[i]))) << n << " " << i;
+  }
+}
 INSTANTIATE_TEST_SUITE_P(Shapes, FewRows,
                          ::testing::Combine(::testing::Values(1, 6, 53, 96),
                                             ::testing::Values(1, 31, 64, 200),

@@ -170,6 +170,29 @@ TEST_P(Quantized, TheInputsGradientIsThatOfTheDequantizedWeight) {
 INSTANTIATE_TEST_SUITE_P(Shapes, Quantized, ::testing::ValuesIn(cases()), case_name);
 
 // Columns of the codes in another order than the input's: the same matrix, its inputs permuted.
+// Matrices that share the input in 8 bits and such that can't: each result is that of its own product.
+TEST(QuantizedProducts, TogetherAsAlone) {
+  const Case kinds[] = {{51, 200, 8, 32, true},  {64, 200, 8, 32, true}, {16, 200, 4, 32, true},
+                        {40, 200, 8, 32, false}, {40, 200, 8, -1, true}, {33, 200, 8, 128, true}};
+  std::vector<QuantizedMatrix> matrices;
+  for (const Case& kind : kinds)
+    matrices.push_back(pack(random_rows(kind), kind.bits, kind.group_size));
+  matrices.push_back(matrices.front());
+  matrices.back().set_columns(at::randperm(200, at::kLong), "test");
+  std::vector<const QuantizedMatrix*> all;
+  for (const QuantizedMatrix& matrix : matrices) all.push_back(&matrix);
+  for (const Activations activations : {Activations::kInt8, Activations::kFloat}) {
+    for (const int64_t n : {0, 1, 6, 40}) {
+      const at::Tensor x = at::randn({n, 200});
+      const std::vector<at::Tensor> together = quantized_products(x, all, activations);
+      ASSERT_EQ(together.size(), all.size());
+      for (size_t i = 0; i < all.size(); ++i)
+        EXPECT_TRUE(at::equal(together[i], quantized_product(x, *all[i], activations)))
+            << n << " " << i;
+    }
+  }
+}
+
 TEST(QuantizedColumns, EveryProductTakesTheInputInTheirOrder) {
   for (const Case& c : {Case{51, 200, 4, 32, false}, Case{20, 96, 8, -1, true}}) {
     const QuantizedMatrix plain = pack(random_rows(c), c.bits, c.group_size);

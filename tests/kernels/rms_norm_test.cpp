@@ -65,5 +65,27 @@ TEST(RmsNorm, AFrozenWeightGetsNoGradient) {
   EXPECT_FALSE(rms_norm(x, weight, 1e-5).requires_grad());
 }
 
+// Without gradients the work is done otherwise; the bits are the same.
+class RmsNormOf : public ::testing::TestWithParam<std::tuple<int64_t, int64_t, at::ScalarType>> {};
+TEST_P(RmsNormOf, SumsAreThoseOfTheTwoSteps) {
+  const auto [rows, width, type] = GetParam();
+  const at::Tensor x = at::randn({rows, width}).mul(3).to(type);
+  const at::Tensor update = at::randn({rows, width}).to(type);
+  const at::Tensor weight = at::rand({width}).add(0.5).to(type);
+  const NormedSum trained = add_rms_norm(x.detach().requires_grad_(true), update, weight, 1e-5);
+  EXPECT_TRUE(trained.sum.requires_grad());
+  const at::NoGradGuard no_grad;
+  const NormedSum got = add_rms_norm(x, update, weight, 1e-5);
+  EXPECT_TRUE(got.sum.equal(x + update));
+  EXPECT_TRUE(got.normed.equal(rms_norm(x + update, weight, 1e-5)));
+  EXPECT_TRUE(got.normed.equal(trained.normed.detach()));
+  EXPECT_LT(relative_difference(got.normed, plain_rms_norm(x + update, weight, 1e-5)),
+            type == at::kFloat ? 1e-6 : 1.0 / 128);
+}
+INSTANTIATE_TEST_SUITE_P(Shapes, RmsNormOf,
+                         ::testing::Combine(::testing::Values(1, 2, 17, 33),
+                                            ::testing::Values(1, 15, 16, 17, 64, 577),
+                                            ::testing::Values(at::kFloat, at::kBFloat16)));
+
 }  // namespace
 }  // namespace llama2zh

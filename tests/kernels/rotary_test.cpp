@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/randn.h>
+#include <c10/core/GradMode.h>
 
 #include "kernels/tensor_checks.h"
 
@@ -48,6 +49,26 @@ TEST(Rotary, Bfloat16IsRoundedOnce) {
   EXPECT_EQ(got.scalar_type(), at::kBFloat16);
   EXPECT_LT(testing::relative_difference(got, expected), 1.0 / 256);
 }
+
+// Queries and keys together, without gradients: the bits of each alone.
+class RotaryOf : public ::testing::TestWithParam<std::tuple<int64_t, int64_t, at::ScalarType>> {};
+TEST_P(RotaryOf, PairsAreThoseOfTheTwoSteps) {
+  const auto [tokens, dim, type] = GetParam();
+  const at::Tensor q = at::randn({tokens, 6, dim}).to(type);
+  const at::Tensor k = at::randn({tokens, 2, dim}).to(type);
+  const auto [cos, sin] = random_angles(tokens, dim);
+  const at::Tensor expected_q = apply_rotary(q, cos, sin), expected_k = apply_rotary(k, cos, sin);
+  const at::NoGradGuard no_grad;
+  const RotatedPair got = apply_rotary(q, k, cos, sin);
+  EXPECT_TRUE(got.q.equal(expected_q));
+  EXPECT_TRUE(got.k.equal(expected_k));
+  EXPECT_LT(max_difference(got.q, plain_rotary(q.to(at::kFloat), cos, sin)),
+            type == at::kFloat ? 1e-5 : 0.05);
+}
+INSTANTIATE_TEST_SUITE_P(Shapes, RotaryOf,
+                         ::testing::Combine(::testing::Values(1, 7, 8, 19),
+                                            ::testing::Values(2, 10, 64, 66),
+                                            ::testing::Values(at::kFloat, at::kBFloat16)));
 
 }  // namespace
 }  // namespace llama2zh

@@ -37,6 +37,37 @@ TEST(Linear, AddsTheScaledLowRankUpdate) {
   EXPECT_EQ(linear.out_features(), 6);
 }
 
+// With and without what keeps Linears from going together, the results are those of each alone.
+TEST(Linear, TogetherAsAlone) {
+  std::vector<Linear> linears(4);
+  for (size_t i = 0; i < linears.size(); ++i)
+    linears[i].weight = at::randn({6 + static_cast<int64_t>(i), 32});
+  const auto expect_alike = [&](const at::Tensor& x) {
+    const std::vector<const Linear*> all = {&linears[0], &linears[1], &linears[2], &linears[3]};
+    const std::vector<at::Tensor> together = forward_together(all, x, false);
+    ASSERT_EQ(together.size(), all.size());
+    for (size_t i = 0; i < all.size(); ++i)
+      EXPECT_TRUE(together[i].equal(all[i]->forward(x, false))) << i;
+  };
+  const at::Tensor x = at::randn({3, 32});
+  expect_alike(x);
+  const at::NoGradGuard no_grad;
+  expect_alike(x);
+  expect_alike(at::randn({200, 32}));
+  expect_alike(at::randn({2, 3, 32}));
+  for (Linear& linear : linears) {
+    linear.quantized = std::make_shared<QuantizedMatrix>(quantize_rows(linear.weight, 8, 32));
+    linear.weight.reset();
+  }
+  expect_alike(x);
+  linears[1].activations = Activations::kFloat;
+  expect_alike(x);
+  linears[2] = random_linear();
+  linears[2].weight = at::randn({6, 32});
+  linears[2].lora->a = at::randn({3, 32});
+  expect_alike(x);
+}
+
 TEST(Linear, KeepsLeadingDimensions) {
   const Linear linear = random_linear();
   const at::Tensor x = at::randn({2, 3, 10});

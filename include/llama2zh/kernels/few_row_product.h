@@ -3,6 +3,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <span>
+#include <vector>
 
 namespace llama2zh {
 
@@ -12,6 +14,9 @@ namespace llama2zh {
 // alone: not on n, nor on the number of threads. At the limit of memory for one row, of the
 // arithmetic from some sixteen on.
 at::Tensor few_row_product(const at::Tensor& x, const at::Tensor& weight);
+// Products of one x with several weights of one type, as if each were alone; x is prepared once and
+// threads meet once.
+std::vector<at::Tensor> few_row_products(const at::Tensor& x, std::span<const at::Tensor> weights);
 
 // Whether these tensors' types and places are such.
 bool has_few_row_product(const at::Tensor& x, const at::Tensor& weight);

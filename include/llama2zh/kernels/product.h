@@ -2,6 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <span>
+#include <vector>
+
 namespace llama2zh {
 
 // The type in which products of x are formed. It is x's own, except for bfloat16 on a processor
@@ -24,6 +27,10 @@ bool has_fast_bfloat16();
 // rows at a time on a CPU (whole on a GPU), and again in backward(): no converted copy of a frozen or memory-mapped matrix outlives the call.
 // The weight's gradient comes in the weight's type.
 at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight);
+
+// Products of one x [n, in] with several weights, without gradient, as if each were alone; together
+// where our own kernel for few rows takes them.
+std::vector<at::Tensor> linear_products(const at::Tensor& x, std::span<const at::Tensor> weights);
 
 // The gradient y_grad W [n, in] of its input, in y_grad's type. y_grad [n, out].
 at::Tensor product_input_grad(const at::Tensor& y_grad, const at::Tensor& weight);

@@ -3,7 +3,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <span>
 #include <string_view>
+#include <vector>
 
 namespace llama2zh {
 
@@ -74,6 +76,11 @@ enum class Activations {
 // of a row of y depend on that row of x alone: not on n, nor on the number of threads.
 at::Tensor quantized_product(const at::Tensor& x, const QuantizedMatrix& matrix,
                              Activations activations);
+// Products of one x with several matrices, as if each were alone; x is prepared once where it can be
+// (the same groups, in the same order), and threads meet once.
+std::vector<at::Tensor> quantized_products(const at::Tensor& x,
+                                           std::span<const QuantizedMatrix* const> matrices,
+                                           Activations activations);
 
 // As above for x [..., in], and differentiable with respect to x. Where a gradient is wanted, forward
 // and backward multiply by rows of the weight dequantized to x's type a few at a time: the weight

@@ -9,4 +9,11 @@ namespace llama2zh {
 // Differentiable in x.
 at::Tensor apply_rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 
+// q and k of one layer, as above; one step for both where no gradient is wanted.
+struct RotatedPair {
+  at::Tensor q, k;
+};
+RotatedPair apply_rotary(const at::Tensor& q, const at::Tensor& k, const at::Tensor& cos,
+                         const at::Tensor& sin);
+
 }  // namespace llama2zh

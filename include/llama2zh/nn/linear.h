@@ -6,6 +6,8 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "llama2zh/kernels/quantized_matrix.h"
 
@@ -54,6 +56,11 @@ class Linear {
  private:
   at::Tensor own_forward(const at::Tensor& input, bool training) const;
 };
+
+// forward() of several Linears of one x, with the same results; without gradients their products are
+// formed together.
+std::vector<at::Tensor> forward_together(std::span<const Linear* const> linears,
+                                         const at::Tensor& x, bool training);
 
 // row_squares() and dora_weight_norm() of a Linear's weight, whichever it has.
 at::Tensor row_squares(const Linear& linear);
