@@ -28,6 +28,8 @@ struct GenerateOptions {
   std::string prompt;
   std::string prompt_file;
   int64_t num_return_sequences = 1;
+  int64_t best_of = 0;
+  int64_t logprobs = -1;
   std::string json_schema;
   bool json_object = false;
   std::string pattern;
@@ -42,6 +44,15 @@ struct GenerateOptions {
         option("num_return_sequences", &T::num_return_sequences,
                "Answers to each prompt: several draws, or with num_beams the best beams.",
                between(1, 64)),
+        option("best_of", &T::best_of,
+               "Draw so many answers and keep the num_return_sequences with the highest mean "
+               "log-probability; 0: no more than are kept.",
+               between(0, 64)),
+        option(
+            "logprobs", &T::logprobs,
+            "Report each token's log-probability and so many of the likeliest beside it, in JSON; "
+            "-1: none.",
+            between(-1, 100)),
         option("json_schema", &T::json_schema,
                "File with a JSON Schema that the answer is made valid under."),
         option("json_object", &T::json_object, "The answer is made a JSON object."),
@@ -90,13 +101,14 @@ Constraint constraint_of(const GenerateOptions& options) {
   return asked[0];
 }
 
-void report(const GenerationResult& result, bool json_output, bool streamed) {
+void report(const GenerationResult& result, const Tokenizer& tokenizer, bool json_output,
+            bool streamed) {
   if (json_output) {
     ordered_json object = {{"text", result.text},
                            {"ids", result.ids},
                            {"prompt_tokens", result.prompt_tokens},
                            {"finish_reason", result.finish_reason}};
-    if (result.completions.size() > 1) object["texts"] = texts_of(result.completions);
+    add_details(object, result.completions, tokenizer);
     std::puts(object.dump().c_str());
     return;
   }
@@ -125,6 +137,8 @@ int answer_one(const LoadedModel& loaded, const GenerateOptions& options,
   request.adapter = answers.use_adapter;
   request.continues = answers.raw;
   request.n = options.num_return_sequences;
+  request.best_of = options.best_of;
+  request.logprobs = options.logprobs;
   request.constraint = constraint;
   if (!answers.raw) request.extra_stops = loaded.chat_template->stop_texts();
   const GenerationResult result =
@@ -135,7 +149,7 @@ int answer_one(const LoadedModel& loaded, const GenerateOptions& options,
         }
         return !stop_requested();
       });
-  report(result, options.json_output, stream);
+  report(result, *loaded.tokenizer, options.json_output, stream);
   return stop_requested() ? 128 + stop_signal() : 0;
 }
 
@@ -177,6 +191,8 @@ int run_generate(const std::vector<std::string>& args) {
   const bool rows = !answers.input.empty();
   if (rows) check_rows_options(options, answers, prompt_given);
   if (!rows && !answers.output.empty()) fail_usage("output", "it goes with --input");
+  if (!rows && options.logprobs >= 0 && !options.json_output)
+    fail_usage("logprobs", "they are part of the JSON output", "give --json too");
 
   const Constraint constraint = constraint_of(options);
   const std::string text = rows ? "" : read_prompt(options, prompt_given);
@@ -189,6 +205,8 @@ int run_generate(const std::vector<std::string>& args) {
   install_stop_signals();
   RowsJob job = rows_job(answers, sampling, engine, table);
   job.answers = options.num_return_sequences;
+  job.best_of = options.best_of;
+  job.logprobs = options.logprobs;
   job.constraint = constraint;
   job.settings += constraint.text;
   generate_rows(loaded, job);

@@ -77,7 +77,10 @@ class RowsRun {
       const json row = rows_.row();
       request.prompt = prompt_of_row(*loaded_, job_->form, row, where);
       request.adapter = adapter_of(row, where);
+      request.priority = priority_of(row, where);
       request.n = job_->answers;
+      request.best_of = job_->best_of;
+      request.logprobs = job_->logprobs;
       request.kind = job_->kind;
       request.constraint = job_->constraint;
       request.normalize = job_->normalize;
@@ -86,7 +89,6 @@ class RowsRun {
       request.continues = job_->form.raw;
       if (!job_->form.raw) request.extra_stops = loaded_->chat_template->stop_texts();
       engine_.submit(request, [this, index, where](const RequestEvent& event) {
-        if (event.token != nullptr) ++new_tokens_;
         if (event.result != nullptr) finish(index, where, *event.result);
       });
     } catch (const Error& error) {
@@ -100,6 +102,13 @@ class RowsRun {
     if (!row.contains("adapter")) return job_->adapter;
     if (!row["adapter"].is_string()) fail_data(where, "\"adapter\": expected the name of one");
     return row["adapter"].get<std::string>();
+  }
+
+  static int64_t priority_of(const json& row, const std::string& where) {
+    if (!row.contains("priority")) return 0;
+    if (!row["priority"].is_number_integer())
+      fail_data(where, "\"priority\": expected a whole number");
+    return row["priority"].get<int64_t>();
   }
 
   void finish(int64_t index, const std::string& where, const RequestResult& result) {
@@ -117,7 +126,7 @@ class RowsRun {
                         {"finish_reason", answer.finish_reason},
                         {"prompt_tokens", result.prompt_tokens},
                         {"new_tokens", answer.ids.size()}};
-    if (result.completions.size() > 1) row["texts"] = texts_of(result.completions);
+    add_details(row, result.completions, *loaded_->tokenizer);
     output_.add(index, row);
   }
 
@@ -130,8 +139,9 @@ class RowsRun {
 
   std::string rate() const {
     const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start_;
-    return cat(static_cast<int64_t>(static_cast<double>(new_tokens_) / time.count()),
-               " new tokens/s");
+    return cat(
+        static_cast<int64_t>(static_cast<double>(engine_.stats().generated_tokens) / time.count()),
+        " new tokens/s");
   }
 
   const LoadedModel* loaded_;
@@ -141,7 +151,7 @@ class RowsRun {
   JsonRows rows_;
   Engine engine_;
   Progress progress_;
-  int64_t read_ = 0, done_ = 0, resumed_ = 0, failed_ = 0, new_tokens_ = 0;
+  int64_t read_ = 0, done_ = 0, resumed_ = 0, failed_ = 0;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
@@ -159,10 +169,42 @@ std::string answer_settings(const OptionTable& table) {
   return values.dump();
 }
 
-ordered_json texts_of(const std::vector<Completion>& completions) {
-  ordered_json texts = ordered_json::array();
-  for (const Completion& one : completions) texts.push_back(one.text);
-  return texts;
+namespace {
+
+ordered_json logprobs_of(const Completion& answer, const Tokenizer& tokenizer) {
+  ordered_json tokens = ordered_json::array();
+  const auto named = [&](TokenId id, double logprob) {
+    return ordered_json{
+        {"id", id}, {"token", utf8_sanitize(tokenizer.piece(id))}, {"logprob", logprob}};
+  };
+  for (const SampledToken& token : answer.tokens) {
+    ordered_json one = named(token.id, token.logprob);
+    one["top"] = ordered_json::array();
+    for (const TokenLogprob& top : token.top) one["top"].push_back(named(top.id, top.logprob));
+    tokens.push_back(std::move(one));
+  }
+  return tokens;
+}
+
+}  // namespace
+
+void add_details(ordered_json& object, const std::vector<Completion>& completions,
+                 const Tokenizer& tokenizer) {
+  const bool several = completions.size() > 1;
+  if (several) {
+    object["texts"] = ordered_json::array();
+    for (const Completion& one : completions) object["texts"].push_back(one.text);
+  }
+  const bool asked = std::any_of(completions.begin(), completions.end(),
+                                 [](const Completion& one) { return !one.tokens.empty(); });
+  if (!asked) return;
+  if (!several) {
+    object["logprobs"] = logprobs_of(completions.front(), tokenizer);
+    return;
+  }
+  object["logprobs"] = ordered_json::array();
+  for (const Completion& one : completions)
+    object["logprobs"].push_back(logprobs_of(one, tokenizer));
 }
 
 RowsJob rows_job(const AnswerOptions& options, const SamplingConfig& sampling,

@@ -22,6 +22,8 @@ struct RowsJob {
   EngineConfig engine;
   std::string adapter;                      // of rows that name none
   int64_t answers = 1;                      // to each row; with more than one there is "texts" too
+  int64_t best_of = 0;                      // made, of which `answers` stay; 0: as many
+  int64_t logprobs = -1;                    // likeliest tokens reported beside each; -1: none
   Constraint constraint;                    // of each answer
   RequestKind kind = RequestKind::kAnswer;  // or embeddings: {"index", "embedding", "tokens"}
   bool normalize = false;
@@ -70,10 +72,15 @@ std::string answer_settings(const OptionTable& table);
 RowsJob rows_job(const AnswerOptions& options, const SamplingConfig& sampling,
                  const EngineConfig& engine, const OptionTable& table);
 
-ordered_json texts_of(const std::vector<Completion>& completions);
+// Adds to an answer's object what its completions have more than the first text: "texts" of several;
+// "logprobs" where they were asked for, a list (of several: of lists) of {"id", "token", "logprob",
+// "top"}.
+void add_details(ordered_json& object, const std::vector<Completion>& completions,
+                 const Tokenizer& tokenizer);
 
 // Answers the rows of a file of JSON lines or of one array, many at once, into a JSON lines file with one object for
-// each, in their order: {"index", "text", "finish_reason", "prompt_tokens", "new_tokens"}, or
+// each, in their order ("priority" of a row lets it be answered before others): {"index", "text", "finish_reason", "prompt_tokens", "new_tokens"} and
+// add_details(), or
 // {"index", "error"} for a row that has no answer. Blank lines are no rows.
 //
 // Rows are collected in OUTPUT.llama2zh.partial, which becomes OUTPUT when all are there. Begun

@@ -24,7 +24,7 @@ int64_t kv_blocks(const EngineConfig& config, const Llama& model, const Llama* d
   }
   int64_t block = PageStore(model.config, 1, kv_type(config, model), model.device()).block_bytes();
   if (draft != nullptr) {
-    block += PageStore(draft->config, 1, draft->compute_dtype(), draft->device()).block_bytes();
+    block += PageStore(draft->config, 1, kv_type(config, *draft), draft->device()).block_bytes();
   }
   constexpr double kGib = 1 << 30;
   if (config.kv_cache_gib > 0) {

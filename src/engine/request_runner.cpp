@@ -32,7 +32,8 @@ RequestRunner::RequestRunner(const Llama& model, const Tokenizer& tokenizer,
       deterministic_(config.deterministic),
       scheduler_(config, model, draft) {
   if (draft != nullptr) {
-    draft_ = std::make_unique<DraftModel>(*draft, scheduler_.pool().size());
+    draft_ =
+        std::make_unique<DraftModel>(*draft, scheduler_.pool().size(), kv_type(config, *draft));
     scheduler_.store().share_numbers(draft_->store());
   }
   if (deterministic_ && !model.device().is_cpu())

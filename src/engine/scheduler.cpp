@@ -87,12 +87,26 @@ void Scheduler::plan_running(Step& step, bool decoding) {
   int64_t spare = step.budget - std::ssize(candidates) - kBlockTokens;
   for (Sequence* sequence : candidates) {
     if (!sequence->running || (sequence->pending() == 1) != decoding) continue;
-    const int64_t rows = std::min(sequence->pending(), step.budget);
+    const int64_t rows =
+        decoding ? std::min<int64_t>(1, step.budget) : prompt_rows(*sequence, step);
     if (rows <= 0 || !make_way(*sequence, rows, step)) continue;
     const int64_t drafts = decoding ? affordable_drafts(*sequence, spare) : 0;
     spare -= drafts;
     plan(*sequence, rows + drafts, step, drafts);
   }
+}
+
+// A prompt that takes several steps leaves half of each to others, so that a short one behind it need
+// not wait for all of it.
+int64_t Scheduler::prompt_rows(const Sequence& sequence, const Step& step) const {
+  const int64_t pending = sequence.pending();
+  if (pending <= step.budget) return pending;
+  const auto reads = [&](const Sequence* other) {
+    return other != &sequence && other->pending() > 1 && !other->ready();
+  };
+  const bool others = std::any_of(waiting_.begin(), waiting_.end(), reads) ||
+                      std::any_of(running_.begin(), running_.end(), reads);
+  return others ? std::min(step.budget, std::max(kBlockTokens, step.budget / 2)) : step.budget;
 }
 
 // Nobody is interrupted for guesses.
@@ -112,7 +126,7 @@ void Scheduler::plan_waiting(Step& step) {
     sequence.running = true;
     insert_in_order(running_, &sequence);
     take_cached(sequence);
-    plan(sequence, std::min(sequence.pending(), step.budget), step);
+    plan(sequence, prompt_rows(sequence, step), step);
   }
 }
 

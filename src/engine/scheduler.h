@@ -20,7 +20,8 @@ struct Planned {
 
 // Decides what each step computes, and owns the blocks. Sequences stand in one order: higher
 // priority first, then who came first. A step takes one token of each running sequence that has its
-// prompt behind it, then parts of prompts; then waiting sequences are let in, in order, none past
+// prompt behind it, then parts of prompts (of long ones at most half of what is left, where others have
+// prompts to be read); then waiting sequences are let in, in order, none past
 // another. Where blocks run out, the last running sequence in that order loses its own and waits
 // again, so the first always gets on. A beam that only waits for the other beams of its request
 // (ready()) is not computed, and makes way for them.
@@ -71,6 +72,7 @@ class Scheduler {
   void take_cached(Sequence& sequence);
   void preempt(Sequence& sequence, Step& step);
   void plan(Sequence& sequence, int64_t rows, Step& step, int64_t drafts = 0);
+  int64_t prompt_rows(const Sequence& sequence, const Step& step) const;
   int64_t affordable_drafts(const Sequence& sequence, int64_t spare) const;
   void advance(Sequence& sequence, int64_t rows);
   const BlockKey& key_of(Sequence& sequence, size_t block);

@@ -20,8 +20,8 @@ std::vector<TokenId> lookup_draft(std::span<const TokenId> tokens, int64_t count
 // the same numbers as the model's, so that whatever becomes of a block becomes of both.
 class DraftModel {
  public:
-  DraftModel(const Llama& model, int64_t blocks)
-      : model_(&model), store_(model.config, blocks, model.compute_dtype(), model.device()) {}
+  DraftModel(const Llama& model, int64_t blocks, at::ScalarType kv_type)
+      : model_(&model), store_(model.config, blocks, kv_type, model.device()) {}
   PageStore& store() { return store_; }
 
   // Computes the planned tokens of the sequences that draft by this model, and sets

@@ -159,6 +159,56 @@ TEST_F(RowVerbs, OptionsThatDoNotGoTogether) {
             2);
 }
 
+TEST_F(RowVerbs, AnswersTellWhatTheyWereChosenBy) {
+  const ProgramResult one = run_program(
+      folder_,
+      words({"generate"}, {"--prompt", "Once upon", "--raw", "--max-new-tokens", "5", "--best-of",
+                           "4", "--num-return-sequences", "2", "--logprobs", "2", "--json"}));
+  ASSERT_EQ(one.exit_code, 0) << one.err;
+  const json answer = parse_json(one.out, "generate");
+  ASSERT_EQ(answer["texts"].size(), 2u);
+  ASSERT_EQ(answer["logprobs"].size(), 2u);
+  double sums[2] = {0, 0};
+  for (size_t i = 0; i < 2; ++i) {
+    ASSERT_EQ(answer["logprobs"][i].size(), 5u);
+    for (const json& token : answer["logprobs"][i]) {
+      EXPECT_LE(token["logprob"], token["top"][0]["logprob"]);
+      ASSERT_EQ(token["top"].size(), 2u);
+      sums[i] += token["logprob"].get<double>();
+    }
+  }
+  EXPECT_GE(sums[0], sums[1]);
+  const ProgramResult refused =
+      run_program(folder_, words({"generate"}, {"--prompt", "x", "--raw", "--logprobs", "2"}));
+  EXPECT_EQ(refused.exit_code, 2);
+
+  write_rows(3);
+  const ProgramResult rows = run_program(folder_, rows_words({"--logprobs", "1"}));
+  ASSERT_EQ(rows.exit_code, 0) << rows.err;
+  for (const json& row : output()) {
+    EXPECT_EQ(row["logprobs"].size(), row["new_tokens"]);
+    EXPECT_EQ(row["logprobs"][0]["top"][0]["id"], row["logprobs"][0]["id"]);  // greedy
+  }
+}
+
+TEST_F(RowVerbs, AnswersAreHeldToAForm) {
+  const auto answer = [&](const std::vector<std::string>& form) {
+    std::vector<std::string> args = {"--prompt", "Once upon", "--raw", "--json"};
+    args.insert(args.end(), form.begin(), form.end());
+    const ProgramResult result = run_program(folder_, words({"generate"}, args));
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return parse_json(result.out, "generate")["text"].get<std::string>();
+  };
+  EXPECT_EQ(answer({"--pattern", "(ab){3}"}), "ababab");
+  const std::string side = answer({"--choices", "left", "right"});
+  EXPECT_TRUE(side == "left" || side == "right") << side;
+  std::ofstream(folder_ / "g.gbnf") << "root ::= \"[\" [0-9]{2} \"]\"\n";
+  EXPECT_EQ(answer({"--grammar", (folder_ / "g.gbnf").string()}).size(), 4u);
+  const ProgramResult both = run_program(
+      folder_, words({"generate"}, {"--prompt", "x", "--raw", "--pattern", "a", "--json-object"}));
+  EXPECT_EQ(both.exit_code, 2);
+}
+
 TEST_F(RowVerbs, BenchesReport) {
   const ProgramResult through = run_program(
       folder_, words({"bench", "throughput"}, {"--requests", "5", "--input-tokens", "20",

@@ -19,6 +19,9 @@ struct Kind {
   const char* name;
   at::ScalarType type;
   bool quantized = false, lora = false, dora = false;
+  int bits = 8;
+  bool head = false;  // quantized too
+  const char* kv = "auto";
 };
 void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
 
@@ -32,13 +35,13 @@ class Deterministic : public ::testing::TestWithParam<Kind> {
     config.head_dim = 32;
     model_ = random_model(config, 11, GetParam().type, at::kCPU);
     if (GetParam().lora) add_lora();
-    if (GetParam().quantized) {
-      model_->for_each_projection([](const std::string&, Linear& linear) {
-        linear.quantized = std::make_shared<const QuantizedMatrix>(
-            quantize_rows(linear.weight, /*bits=*/8, /*group_size=*/32));
-        linear.weight.reset();
-      });
-    }
+    const auto quantize = [](const std::string&, Linear& linear) {
+      linear.quantized = std::make_shared<const QuantizedMatrix>(
+          quantize_rows(linear.weight, GetParam().bits, /*group_size=*/32));
+      linear.weight.reset();
+    };
+    if (GetParam().quantized) model_->for_each_projection(quantize);
+    if (GetParam().head) quantize("lm_head", model_->lm_head);
   }
   void add_lora() {
     LoraConfig lora;
@@ -78,6 +81,7 @@ class Deterministic : public ::testing::TestWithParam<Kind> {
 TEST_P(Deterministic, BitsAloneAreTheBitsInABatch) {
   EngineConfig config;
   config.deterministic = true;
+  config.kv_dtype = GetParam().kv;
   config.max_step_tokens = 48;
   const std::vector<Request> requests = some_requests();
   std::vector<Answers> together(requests.size());
@@ -105,14 +109,15 @@ TEST_P(Deterministic, BitsAloneAreTheBitsInABatch) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, Deterministic,
-                         ::testing::Values(Kind{"float32", at::kFloat},
-                                           Kind{"bfloat16", at::kBFloat16},
-                                           Kind{"int8", at::kFloat, true},
-                                           Kind{"int8 and bfloat16", at::kBFloat16, true},
-                                           Kind{"LoRA", at::kFloat, false, true},
-                                           Kind{"LoRA on int8", at::kBFloat16, true, true},
-                                           Kind{"DoRA", at::kFloat, false, true, true}));
+INSTANTIATE_TEST_SUITE_P(
+    Types, Deterministic,
+    ::testing::Values(
+        Kind{"float32", at::kFloat}, Kind{"bfloat16", at::kBFloat16},
+        Kind{"int8", at::kFloat, true}, Kind{"int8 and bfloat16", at::kBFloat16, true},
+        Kind{"int4 with its head", at::kBFloat16, true, false, false, 4, true},
+        Kind{"int8 keys and values", at::kBFloat16, true, false, false, 4, false, "int8"},
+        Kind{"LoRA", at::kFloat, false, true}, Kind{"LoRA on int8", at::kBFloat16, true, true},
+        Kind{"DoRA", at::kFloat, false, true, true}));
 
 }  // namespace
 }  // namespace llama2zh

@@ -220,6 +220,31 @@ TEST_F(EngineTest, LongPromptsDoNotHoldUpAnswers) {
   EXPECT_TRUE(reading.ended);
 }
 
+// A prompt of many steps does not make the short one behind it wait for all of them.
+TEST_F(EngineTest, LongPromptsLeaveRoomForShortOnes) {
+  EngineConfig config;
+  config.max_running = 4;
+  config.max_step_tokens = 40;
+  Engine engine(*model_, tokenizer_, config);
+  const Request long_one = greedy_request(std::vector<TokenId>(240, 40), 2);
+  const Request short_one = greedy_request({1, 40, 41, 42}, 2);
+  Answers first, second, alone;
+  engine.submit(long_one, first.listener());
+  engine.step();  // it is under way
+  engine.submit(short_one, second.listener());
+  for (int i = 0; i < 3; ++i) engine.step();
+  EXPECT_TRUE(second.ended);
+  EXPECT_FALSE(first.ended);
+  finish_all(engine);
+  EXPECT_TRUE(first.ended);
+  Engine own(*model_, tokenizer_, config);
+  own.submit(long_one, alone.listener());
+  int64_t steps = 0;
+  while (own.step()) ++steps;
+  EXPECT_LE(steps, 8);  // 240 / 40 for the prompt: alone it has all of each step
+  EXPECT_EQ(first.ids(), alone.ids());
+}
+
 TEST_F(EngineTest, LogprobsAreTheModels) {
   Request request = greedy_request({1, 40, 41}, 5);
   request.logprobs = 3;
