@@ -212,21 +212,25 @@ class QuantizedWeights {
 
 }  // namespace
 
+void load_weights(const OpenModel& open, Llama& model,
+                  const std::function<bool(const std::string& name)>& wanted) {
+  const QuantizedWeights quantized(open, model);
+  model.for_each_weight([&](const std::string& name, at::Tensor& weight) {
+    if (!wanted(name) || quantized.put(name, weight)) return;
+    weight = open.source->load(name);
+    if (!stays_as_stored(weight, model.compute_dtype(), model.device()))
+      weight = weight.to(model.device(), model.compute_dtype());  // no copy when nothing changes
+  });
+  if (!open.config.tie_word_embeddings || !wanted(kEmbeddingName)) return;
+  model.lm_head.weight = model.embed_tokens;
+  model.lm_head.quantized = model.embed_tokens_quantized;
+  model.lm_head.activations = quantized.activations();
+}
+
 std::unique_ptr<Llama> load_model(const OpenModel& open, at::ScalarType compute_dtype,
                                   at::Device device) {
   auto model = std::make_unique<Llama>(open.config, compute_dtype, device);
-  const QuantizedWeights quantized(open, *model);
-  model->for_each_weight([&](const std::string& name, at::Tensor& weight) {
-    if (quantized.put(name, weight)) return;
-    weight = open.source->load(name);
-    if (!stays_as_stored(weight, compute_dtype, device))
-      weight = weight.to(device, compute_dtype);  // no copy when nothing changes
-  });
-  if (open.config.tie_word_embeddings) {
-    model->lm_head.weight = model->embed_tokens;
-    model->lm_head.quantized = model->embed_tokens_quantized;
-    model->lm_head.activations = quantized.activations();
-  }
+  load_weights(open, *model, [](const std::string&) { return true; });
   return model;
 }
 

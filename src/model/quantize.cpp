@@ -32,15 +32,19 @@ class Quantizer {
             const QuantizeOptions& options, std::function<void(const std::string&)> on_matrix)
       : options_(&options),
         config_(source.config),
-        model_(load_model(source, options.compute_dtype, at::kCPU)),
+        model_(std::make_unique<Llama>(source.config, options.compute_dtype, at::kCPU)),
         source_(&source),
         on_matrix_(std::move(on_matrix)) {
     config_.quantization = options.quantization;
     const at::ScalarType stored = source.source->require("model.norm.weight").dtype;
     writer_ = std::make_unique<ShardedWriter>(folder, expected_tensors(config_, stored),
                                               options.max_shard_bytes);
+    if (options.calibration.empty()) return;
+    load_parts([](const std::string& name) { return name == kEmbeddingName; });
     for (const std::vector<int64_t>& ids : options.calibration)
       hidden_.push_back(model_->embed(at::tensor(ids, at::kLong)));
+    model_->embed_tokens.reset();
+    load_parts([](const std::string& name) { return name == kFinalNormName; });
   }
 
   QuantizeReport run() {
@@ -72,8 +76,15 @@ class Quantizer {
             {{{"mlp.down_proj", &mlp.down_proj}}, &inputs.mlp_out}};
   }
 
+  // Only what calibration runs through at the moment is in memory in the type computed in.
+  void load_parts(const std::function<bool(const std::string& name)>& wanted) {
+    if (!options_->calibration.empty()) load_weights(*source_, *model_, wanted);
+  }
+
   void quantize_layer(int64_t index) {
     DecoderLayer& layer = model_->layers[static_cast<size_t>(index)];
+    const std::string prefix = cat("model.layers.", index, ".");
+    load_parts([&](const std::string& name) { return name.starts_with(prefix); });
     LayerInputs inputs;
     const std::vector<Shared> groups = shared_inputs(layer, inputs);
     for (const Shared& group : groups) {
@@ -83,7 +94,6 @@ class Quantizer {
     }
     for (const at::Tensor& x : hidden_) through_layer(index, x);
     for (const Shared& group : groups) group.linears.front().second->observe = nullptr;
-    const std::string prefix = cat("model.layers.", index, ".");
     LayerWeights weights = layer_weights(groups, prefix);
     if (is_awq()) fold(weights, inputs, layer, prefix);
     for (const Shared& group : groups) {

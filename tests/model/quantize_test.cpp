@@ -7,6 +7,7 @@
 
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/json.h"
+#include "llama2zh/base/memory.h"
 #include "llama2zh/formats/manifest.h"
 #include "llama2zh/formats/safetensors.h"
 #include "model/model_test_util.h"
@@ -85,6 +86,37 @@ TEST_P(QuantizeModel, LoadsAsTheModelItsCodesMean) {
   EXPECT_LT((logits - expected).abs().max().item<double>(),
             allowed * expected.abs().max().item<double>());
   EXPECT_FALSE(loaded->layers[0].mlp.up_proj.weight.defined());
+}
+
+// A source in fp16, which is not computed in, is converted a layer at a time: the memory that is no
+// mapped file grows by less than a third of the model.
+TEST(QuantizeMemory, IsThatOfALayer) {
+  LlamaConfig config = testing::small_config();
+  config.hidden_size = 512;
+  config.intermediate_size = 1408;
+  config.num_hidden_layers = 16;
+  config.head_dim = 128;
+  const TemporaryFolder folder;
+  std::filesystem::create_directories(folder.path() / "source");
+  save_model(folder.path() / "source", *random_model(config, 1, at::kHalf, at::kCPU), nullptr,
+             {.dtype = at::kHalf});
+  const OpenModel source = open_model(folder.path() / "source");
+  const auto anonymous = [] {
+    const ProcessMemory memory = process_memory();
+    return memory.resident - memory.file;
+  };
+  for (const char* method : {"rtn", "gptq"}) {
+    QuantizeOptions options{.quantization = {.bits = 8, .group_size = 32, .method = method},
+                            .compute_dtype = at::kBFloat16};
+    if (options.quantization.method != "rtn") options.calibration.assign(2, {1, 2, 3, 4, 5, 6});
+    std::filesystem::create_directories(folder.path() / method);
+    const uint64_t before = anonymous();
+    uint64_t most = 0;
+    quantize_model(source, folder.path() / method, options, [&](const std::string&) {
+      most = std::max(most, anonymous() - std::min(before, anonymous()));
+    });
+    EXPECT_LT(most, weight_bytes(source) / 3 + (uint64_t{8} << 20)) << method;
+  }
 }
 
 // An adapter on quantized weights: its gradients are those on the matrices that the codes mean.

@@ -51,6 +51,10 @@ void refuse_quantized(const OpenModel& open, const std::string& what);
 // by one.
 std::unique_ptr<Llama> load_model(const OpenModel& open, at::ScalarType compute_dtype,
                                   at::Device device);
+// For work that goes layer by layer: loads the weights whose names are wanted, as load_model() does,
+// into a model of the same config.
+void load_weights(const OpenModel& open, Llama& model,
+                  const std::function<bool(const std::string& name)>& wanted);
 // Random weights N(0, initializer_range), norms 1, in fp32 or the given type.
 std::unique_ptr<Llama> random_model(const LlamaConfig& config, uint64_t seed,
                                     at::ScalarType compute_dtype, at::Device device);
