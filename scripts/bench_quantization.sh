@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Perplexity of a model's quantized forms on texts: int8 and int4 of `llama2zh quantize` beside llama.cpp's Q8_0 and Q4_0, whose blocks `convert` writes bit for bit.
 # usage: scripts/bench_quantization.sh MODEL CALIBRATION TEXT...    (MODEL: a folder or a .gguf; CALIBRATION: text that is none of TEXT)
-# TOKENIZER names the tokenizer of a MODEL that has none. All run here, in float32 arithmetic, windows of 512 tokens; ours round activations to int8 as they do in use.
+# TOKENIZER names the tokenizer of a MODEL that has none. All run here, in float32 arithmetic, windows of 512 tokens; ours round activations to int8 as they do in use, but where the name says float.
 source "$(dirname "$0")/common.sh"
 [ $# -ge 3 ] || { sed -n '2,4s/^# \{0,1\}//p' "$0"; exit 2; }
 program=${LLAMA2ZH:-$root/build/llama2zh}
@@ -17,9 +17,12 @@ for type in q8_0 q4_0; do
 done
 "$program" quantize --model "$work/source" --bits 8 --output "$work/int8-row" > "$work/log"
 "$program" quantize --model "$work/source" --bits 8 --group-size 32 --output "$work/int8-32" > "$work/log"
+"$program" quantize --model "$work/source" --bits 8 --activations float --output "$work/int8-row-float" > "$work/log"
+"$program" quantize --model "$work/source" --bits 8 --group-size 32 --activations float --output "$work/int8-32-float" > "$work/log"
 "$program" quantize --model "$work/source" --bits 4 --output "$work/int4-rtn" > "$work/log"
+"$program" quantize --model "$work/source" --bits 4 --method awq --calibration "$calibration" --output "$work/int4-awq" > "$work/log"
 "$program" quantize --model "$work/source" --bits 4 --method gptq --calibration "$calibration" --output "$work/int4-gptq" > "$work/log"
-for form in source bf16 q8_0.gguf int8-row int8-32 q4_0.gguf int4-rtn int4-gptq; do
+for form in source bf16 q8_0.gguf int8-row int8-32 int8-row-float int8-32-float q4_0.gguf int4-rtn int4-awq int4-gptq; do
   printf '%s' "$form"
   for text in "$@"; do
     "$program" evaluate perplexity --model "$work/$form" --dtype float32 --window 512 --file "$text" --json 2> "$work/log" |

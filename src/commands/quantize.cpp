@@ -190,7 +190,11 @@ void print_report(const ordered_json& report) {
               human_bytes(report["bytes"].get<uint64_t>()).c_str(),
               human_bytes(report["source_bytes"].get<uint64_t>()).c_str(),
               report["bits_per_weight"].get<double>());
-  if (report["evaluation"].empty()) return;
+  if (report["evaluation"].empty()) {
+    std::puts(
+        "What it changes was not measured: name texts with --evaluate, Chinese and English ones.");
+    return;
+  }
   std::printf("%10s %12s %12s %9s %12s %12s %10s  %s\n", "tokens", "perplexity", "source's",
               "change", "KL", "logit diff.", "same top", "file");
   for (const ordered_json& row : report["evaluation"]) {

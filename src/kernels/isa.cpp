@@ -1,5 +1,9 @@
 #include "kernels/isa.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <cstdlib>
 #include <string>
 
@@ -32,7 +36,22 @@ Isa chosen_isa() {
   return isa;
 }
 
+unsigned features_of_leaf_7() {
+#if defined(__x86_64__)
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0) return edx;
+#endif
+  return 0;
+}
+
 }  // namespace
+
+bool has_amx_bf16() {
+  return (features_of_leaf_7() >> 24 & 1) != 0 && (features_of_leaf_7() >> 22 & 1) != 0;
+}
+bool has_amx_int8() {
+  return (features_of_leaf_7() >> 24 & 1) != 0 && (features_of_leaf_7() >> 25 & 1) != 0;
+}
 
 bool has_isa(Isa isa) { return isa <= best_isa(); }
 

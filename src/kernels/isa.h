@@ -10,6 +10,10 @@ enum class Isa { kPortable, kAvx2, kAvx512 };
 Isa kernel_isa();
 // Whether this processor has it.
 bool has_isa(Isa isa);
+// Intel's tiles (CPUID 7.0, EDX: tiles 24, bfloat16 22, int8 25). Whether the system lets a process
+// use them is another question.
+bool has_amx_bf16();
+bool has_amx_int8();
 
 // Runs `body()`, everything in it inlined and compiled for the instruction set that kernel_isa()
 // says. The body must not call what is not inline.

@@ -8,14 +8,11 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-
 #include <algorithm>
 #include <cstdlib>
 #include <string>
 
+#include "kernels/isa.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/kernels/few_row_product.h"
 
@@ -48,10 +45,7 @@ bool detect_faster_float() {
     return type == "float32";
   }
 #if defined(__x86_64__)
-  constexpr unsigned kAmxBf16 = 1u << 22;  // CPUID 7.0, EDX
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
-  return __builtin_cpu_is("intel") && __builtin_cpu_supports("avx512bf16") && (edx & kAmxBf16) == 0;
+  return __builtin_cpu_is("intel") && __builtin_cpu_supports("avx512bf16") && !has_amx_bf16();
 #else
   return false;
 #endif

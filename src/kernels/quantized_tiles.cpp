@@ -86,6 +86,7 @@ void int8_product_portable(const PackedWeight& weight, const Int8Activations& x,
 
 Int8Product int8_product_for(Isa isa) {
 #if defined(__x86_64__)
+  if (isa == Isa::kAvx512 && has_int8_tiles()) return int8_product_amx;
   if (isa == Isa::kAvx512 && __builtin_cpu_supports("avx512vnni")) return int8_product_avx512;
   if (isa != Isa::kPortable) return int8_product_avx2;
 #else

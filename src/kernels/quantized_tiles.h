@@ -54,7 +54,13 @@ void int8_product_avx2(const PackedWeight& weight, const Int8Activations& x, int
 void int8_product_avx512(const PackedWeight& weight, const Int8Activations& x, int64_t first_block,
                          int64_t last_block, const ProductOutput& y);
 
-// The one for this instruction set: for AVX-512 without VNNI that of AVX2.
+// As the last, but for full tiles of sixteen rows by AMX. To be called only with has_int8_tiles().
+void int8_product_amx(const PackedWeight& weight, const Int8Activations& x, int64_t first_block,
+                      int64_t last_block, const ProductOutput& y);
+// Whether this processor has AMX's int8 tiles and the system lets this process use them.
+bool has_int8_tiles();
+
+// The one for this instruction set: AMX where AVX-512 is wanted and it is there; for AVX-512 without VNNI that of AVX2.
 Int8Product int8_product_for(Isa isa);
 
 // Sixteen results of one row and block; those past `out` are dropped.

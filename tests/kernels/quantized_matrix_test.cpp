@@ -150,6 +150,20 @@ TEST_P(Quantized, EveryInstructionSetGivesTheSameBits) {
   }
 }
 
+// Full tiles of rows, two at once and one, what is left of them, and more rows than stay in the cache.
+TEST_P(Quantized, AmxGivesTheSameBits) {
+  if (!has_int8_tiles()) GTEST_SKIP() << "this processor or system has no AMX";
+  for (const int64_t n : {15, 16, 31, 32, 49, 300}) {
+    const at::Tensor x = at::randn({n, c.in});
+    const at::Tensor expected = quantized_product_with(x, matrix, int8_product_avx512);
+    EXPECT_TRUE(at::equal(quantized_product_with(x, matrix, int8_product_amx), expected)) << n;
+    const at::Tensor narrow = x.to(at::kBFloat16);
+    EXPECT_TRUE(at::equal(quantized_product_with(narrow, matrix, int8_product_amx),
+                          quantized_product_with(narrow, matrix, int8_product_avx512)))
+        << n;
+  }
+}
+
 TEST_P(Quantized, BFloat16IsRoundedOnceAtTheEnd) {
   const at::Tensor x = at::randn({3, c.in}).to(at::kBFloat16);
   for (const Activations kind : {Activations::kInt8, Activations::kFloat}) {
