@@ -17,4 +17,11 @@ at::Tensor pack_dot_rows(const at::Tensor& x);
 void dot_product_avx512(const c10::BFloat16* x, int64_t rows, int64_t in, int64_t out,
                         const c10::BFloat16* weight, int64_t begin, int64_t end, c10::BFloat16* y);
 
+// The same with AMX, where it is there and `in` is a multiple of 32. Its sums have other bits.
+bool has_amx_dots(int64_t in);
+// Tiles of sixteen rows (the last of as many as are left), each [in/2][rows][2].
+at::Tensor pack_amx_rows(const at::Tensor& x);
+void dot_product_amx(const c10::BFloat16* x, int64_t rows, int64_t in, int64_t out,
+                     const c10::BFloat16* weight, int64_t begin, int64_t end, c10::BFloat16* y);
+
 }  // namespace llama2zh

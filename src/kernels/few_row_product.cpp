@@ -21,15 +21,29 @@ thread_local bool invariant_products = false;
 
 constexpr int64_t kMultipliesAtOnce = 128 * 1024;  // worth a thread
 constexpr int64_t kFewDotRows = 96;                // measured: libtorch is as fast from here on
+constexpr int64_t kFewTileRows = 64;               // with AMX
+constexpr int64_t kFewestTileRows = 2;             // fewer are one stream through the weight
 constexpr int64_t kFewConvertedRows = 4;           // libtorch converts the weight once for all rows
 
-bool has_dot_tiles(const at::Tensor& x, const at::Tensor& weight) {
+// How bfloat16 is multiplied by bfloat16.
+enum class Dots { kConverted, kAvx512, kAmx };
+
+Dots dots_of(const at::Tensor& x, const at::Tensor& weight) {
 #if defined(__x86_64__)
-  return x.scalar_type() == at::kBFloat16 && weight.scalar_type() == at::kBFloat16 &&
-         kernel_isa() == Isa::kAvx512 && __builtin_cpu_supports("avx512bf16");
-#else
-  return false;
+  const bool dots = x.scalar_type() == at::kBFloat16 && weight.scalar_type() == at::kBFloat16 &&
+                    kernel_isa() == Isa::kAvx512 && __builtin_cpu_supports("avx512bf16");
+  const bool tiles = has_amx_dots(x.size(1)) && (invariant_products || x.size(0) > kFewestTileRows);
+  if (dots) return tiles ? Dots::kAmx : Dots::kAvx512;
 #endif
+  return Dots::kConverted;
+}
+
+at::Tensor packed_rows(const at::Tensor& rows, Dots dots) {
+#if defined(__x86_64__)
+  if (dots == Dots::kAmx) return pack_amx_rows(rows);
+  if (dots == Dots::kAvx512) return pack_dot_rows(rows);
+#endif
+  return {};
 }
 
 // Two rows of the weight times kRows of x.
@@ -89,7 +103,8 @@ bool has_few_row_product(const at::Tensor& x, const at::Tensor& weight) {
 }
 
 int64_t few_rows(const at::Tensor& x) {
-  return x.scalar_type() == at::kBFloat16 ? kFewDotRows : kFewConvertedRows;
+  if (x.scalar_type() != at::kBFloat16) return kFewConvertedRows;
+  return has_amx_dots(x.size(-1)) && kernel_isa() == Isa::kAvx512 ? kFewTileRows : kFewDotRows;
 }
 
 std::vector<at::Tensor> few_row_products(const at::Tensor& x, std::span<const at::Tensor> weights) {
@@ -107,16 +122,16 @@ std::vector<at::Tensor> few_row_products(const at::Tensor& x, std::span<const at
   const at::Tensor rows = x.contiguous();
   const int64_t n = x.size(0), in = x.size(1);
   if (n == 0 || weights.empty()) return results;
-  const bool dots = has_dot_tiles(x, weights.front());
-  const at::Tensor packed = dots ? pack_dot_rows(rows) : at::Tensor();
+  const Dots dots = dots_of(x, weights.front());
+  const at::Tensor packed = packed_rows(rows, dots);
   const int64_t at_once = std::max<int64_t>(1, kMultipliesAtOnce / std::max<int64_t>(1, in * n));
   for_joined_columns(columns, at_once, [&](size_t which, int64_t begin, int64_t end) {
     const at::Tensor& weight = weights[which];
     at::Tensor& y = results[which];
-    if (dots) {
-      dot_product_avx512(packed.const_data_ptr<c10::BFloat16>(), n, in, weight.size(0),
-                         weight.const_data_ptr<c10::BFloat16>(), begin, end,
-                         y.data_ptr<c10::BFloat16>());
+    if (dots != Dots::kConverted) {
+      const auto product = dots == Dots::kAmx ? dot_product_amx : dot_product_avx512;
+      product(packed.const_data_ptr<c10::BFloat16>(), n, in, weight.size(0),
+              weight.const_data_ptr<c10::BFloat16>(), begin, end, y.data_ptr<c10::BFloat16>());
     } else if (x.scalar_type() == at::kBFloat16) {
       converted_product<c10::BFloat16, c10::BFloat16>(rows, weight, y, begin, end);
     } else if (weight.scalar_type() == at::kBFloat16) {

@@ -2,11 +2,14 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #include <cstdlib>
 #include <string>
 
+#include "kernels/amx_tiles.h"
 #include "llama2zh/base/error.h"
 
 namespace llama2zh {
@@ -52,6 +55,14 @@ bool has_amx_bf16() {
 bool has_amx_int8() {
   return (features_of_leaf_7() >> 24 & 1) != 0 && (features_of_leaf_7() >> 25 & 1) != 0;
 }
+
+#if defined(__x86_64__)
+bool may_use_amx() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // asm/prctl.h
+  static const bool may = ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return may;
+}
+#endif
 
 bool has_isa(Isa isa) { return isa <= best_isa(); }
 

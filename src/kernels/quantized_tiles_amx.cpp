@@ -7,11 +7,11 @@
 #if defined(__x86_64__)
 
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <vector>
+
+#include "kernels/amx_tiles.h"
 
 namespace llama2zh {
 namespace {
@@ -19,46 +19,14 @@ namespace {
 constexpr int64_t kTileRows = 16, kTileDepth = 64;
 constexpr int64_t kRowsAtOnce = 256;  // whose codes stay in the second cache for all blocks
 
-bool ask_for_tiles() {
-  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // asm/prctl.h
-  return __builtin_cpu_supports("avx512vnni") && has_amx_int8() &&
-         ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-}
-
-// The tile registers' shapes while one lives; those of others (oneDNN's) come back behind it.
 // Registers 0 to 3 are sums, 4 and 5 activations, 6 and 7 weights.
-class TileShapes {
- public:
-  [[gnu::target("amx-tile")]] explicit TileShapes(int64_t depth) {
-    _tile_storeconfig(&before_);
-    settle(&before_);
-    Config config;
-    for (int i = 0; i < 8; ++i) {
-      const bool weights = i >= 6, activations = i == 4 || i == 5;
-      config.rows[i] = static_cast<uint8_t>(weights ? depth / 4 : kTileRows);
-      config.bytes[i] = static_cast<uint16_t>(activations ? depth : 64);
-    }
-    settle(&config);
-    _tile_loadconfig(&config);
-  }
-  [[gnu::target("amx-tile")]] ~TileShapes() {
-    settle(&before_);
-    _tile_loadconfig(&before_);
-  }
-  TileShapes(const TileShapes&) = delete;
-  TileShapes& operator=(const TileShapes&) = delete;
-
- private:
-  struct alignas(64) Config {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t bytes[16] = {};
-    uint8_t rows[16] = {};
-  };
-  // GCC's intrinsics tell it of the first eight bytes alone: it would leave stores to the rest out.
-  static void settle(void* config) { asm volatile("" : : "r"(config) : "memory"); }
-
-  Config before_;
-};
+TileConfig shapes_of(int64_t depth) {
+  TileConfig config;
+  for (int tile = 0; tile < 4; ++tile) config.set(tile, kTileRows, 64);
+  for (int tile = 4; tile < 6; ++tile) config.set(tile, kTileRows, depth);
+  for (int tile = 6; tile < 8; ++tile) config.set(tile, depth / 4, 64);
+  return config;
+}
 
 // What one pass works on: kRowTiles tiles of rows times kBlocks blocks.
 struct Pass {
@@ -176,7 +144,7 @@ void rows_of_blocks(Pass pass, int64_t begin, int64_t end, int64_t blocks, int64
 }  // namespace
 
 bool has_int8_tiles() {
-  static const bool has = ask_for_tiles();
+  static const bool has = __builtin_cpu_supports("avx512vnni") && has_amx_int8() && may_use_amx();
   return has;
 }
 
@@ -184,7 +152,7 @@ void int8_product_amx(const PackedWeight& weight, const Int8Activations& x, int6
                       int64_t last_block, const ProductOutput& y) {
   const int64_t rows = x.rows / kTileRows * kTileRows, depth = std::min(kTileDepth, weight.group);
   if (rows > 0) {
-    const TileShapes shapes(depth);
+    const TileShapes shapes(shapes_of(depth));
     const int64_t spread = kBlockColumns * weight.padded_in();
     static thread_local std::vector<uint8_t> bytes;
     if (weight.bits == 4 && std::ssize(bytes) < 2 * spread)

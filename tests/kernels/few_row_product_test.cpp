@@ -42,6 +42,7 @@ TEST_P(FewRows, EqualTheReference) {
 }
 
 TEST_P(FewRows, ARowsBitsDoNotDependOnTheBatch) {
+  const InvariantProducts invariant;
   const at::Tensor x = rows(200), all = few_row_product(x, weight);
   for (const int64_t n : kRowCounts) {
     EXPECT_TRUE(

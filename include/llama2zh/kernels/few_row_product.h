@@ -11,7 +11,8 @@ namespace llama2zh {
 // y = x W^T for a few rows x [n, in] in bfloat16 or fp32 on a CPU and a frozen weight [out, in] in
 // bfloat16 (or fp32 under fp32 rows), read as it lies in memory or in a mapped file -> [n, out] in
 // x's type; no autograd. Sums are formed in fp32. The bits of a row of y depend on that row of x
-// alone: not on n, nor on the number of threads. At the limit of memory for one row, of the
+// alone: not on the number of threads, nor on n (but for one and two rows where there is AMX; under
+// InvariantProducts not there either). At the limit of memory for one row, of the
 // arithmetic from some sixteen on.
 at::Tensor few_row_product(const at::Tensor& x, const at::Tensor& weight);
 // Products of one x with several weights of one type, as if each were alone; x is prepared once and
