@@ -81,21 +81,62 @@ template <int kWeights, int kRows>
   if constexpr (kWeights == 2 && kRows == 2) _tile_stored(3, sums + 3 * kSums, 4 * kTile);
 }
 
+[[gnu::target("avx512f"), gnu::always_inline]] inline __m512 pairs(__m512 x, __m512 y, bool high) {
+  const __m512d p = _mm512_castps_pd(x), q = _mm512_castps_pd(y);
+  return _mm512_castpd_ps(high ? _mm512_unpackhi_pd(p, q) : _mm512_unpacklo_pd(p, q));
+}
+
+// Sixteen rows of sixteen sums -> their columns, each in bfloat16.
+[[gnu::target("avx512f,avx512bw,avx512vl,avx512bf16")]] void transpose(const float* sums,
+                                                                       __m256i (&columns)[kTile]) {
+  __m512 a[kTile], b[kTile];
+  for (int i = 0; i < kTile; ++i) a[i] = _mm512_load_ps(sums + i * kTile);
+  for (int i = 0; i < kTile; i += 2) {
+    b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+    b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+  }
+  for (int i = 0; i < kTile; i += 4) {  // each quarter of a[i + j]: a column of four rows
+    for (int j = 0; j < 4; ++j) a[i + j] = pairs(b[i + j / 2], b[i + j / 2 + 2], j % 2 == 1);
+  }
+  for (int i = 0; i < kTile; i += 8) {
+    for (int j = 0; j < 4; ++j) {
+      b[i + j] = _mm512_shuffle_f32x4(a[i + j], a[i + j + 4], 0x88);
+      b[i + j + 4] = _mm512_shuffle_f32x4(a[i + j], a[i + j + 4], 0xdd);
+    }
+  }
+  for (int j = 0; j < 8; ++j) {
+    columns[j] = (__m256i)_mm512_cvtneps_pbh(_mm512_shuffle_f32x4(b[j], b[j + 8], 0x88));
+    columns[j + 8] = (__m256i)_mm512_cvtneps_pbh(_mm512_shuffle_f32x4(b[j], b[j + 8], 0xdd));
+  }
+}
+
+// The first `rows` columns of a tile of sums into y's rows.
+[[gnu::target("avx512f,avx512bw,avx512vl,avx512bf16")]] void store_columns(const float* sums,
+                                                                           int64_t rows,
+                                                                           int64_t count,
+                                                                           int64_t out, Bf16* y) {
+  __m256i columns[kTile];
+  transpose(sums, columns);
+  const auto mask = static_cast<__mmask16>((uint32_t{1} << count) - 1);
+  for (int64_t row = 0; row < rows; ++row)
+    _mm256_mask_storeu_epi16(y + row * out, mask, columns[row]);
+}
+
 // `weight`, y: at the group's first column.
 void group_product(const RowTiles& tiles, const Bf16* weight, int64_t columns, int64_t in,
                    int64_t out, Bf16* y) {
-  alignas(64) float sums[4 * kTile * kTile];
+  alignas(64) float sums[4 * kTile * kTile];  // of tiles that are not full, partly undefined
   const int rows = tiles.count[1] > 0 ? 2 : 1;
   const bool both = columns > kTile;
   if (both)
     (rows == 2 ? group_sums<2, 2> : group_sums<2, 1>)(tiles, weight, in, sums);
   else
     (rows == 2 ? group_sums<1, 2> : group_sums<1, 1>)(tiles, weight, in, sums);
-  for (int r = 0; r < rows; ++r) {
-    for (int64_t row = 0; row < tiles.count[r]; ++row) {
-      Bf16* to = y + (tiles.first + r * kTile + row) * out;
-      for (int64_t c = 0; c < columns; ++c)
-        to[c] = Bf16(sums[(c / kTile * rows + r) * kTile * kTile + c % kTile * kTile + row]);
+  for (int w = 0; w < (both ? 2 : 1); ++w) {
+    for (int r = 0; r < rows; ++r) {
+      store_columns(sums + (w * rows + r) * kTile * kTile, tiles.count[r],
+                    std::min(kTile, columns - w * kTile), out,
+                    y + (tiles.first + r * kTile) * out + w * kTile);
     }
   }
 }
