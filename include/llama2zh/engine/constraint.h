@@ -1,7 +1,7 @@
 #pragma once
 
-#include <compare>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "llama2zh/engine/grammar.h"
@@ -20,7 +20,9 @@ struct Constraint {
   ConstraintKind kind = ConstraintKind::kNone;
   std::string text;
   explicit operator bool() const { return kind != ConstraintKind::kNone; }
-  auto operator<=>(const Constraint&) const = default;
+  bool operator<(const Constraint& other) const {
+    return std::tie(kind, text) < std::tie(other.kind, other.text);
+  }
 };
 
 Constraint json_schema_constraint(std::string schema);
