@@ -14,24 +14,24 @@ namespace {
 constexpr int64_t kMostNewTokens = 1048576;
 constexpr int64_t kMostIds = 4096;
 
+// "", [] and {} ask for nothing.
+bool asks_for_something(const json* value) {
+  if (value == nullptr) return false;
+  return value->is_string() ? !value->get_ref<const std::string&>().empty() : !value->empty();
+}
+
 void refuse_what_is_not_here(const BodyFields& body) {
-  for (const char* name : {"include_stop_str_in_output", "return_token_ids",
-                           "continue_final_message", "return_tokens_as_token_ids"})
+  for (const char* name : {"continue_final_message", "return_tokens_as_token_ids"})
     if (body.flag(name).value_or(false)) body.refuse(name, "is not supported by this server");
-  for (const char* name :
-       {"skip_special_tokens", "spaces_between_special_tokens", "add_generation_prompt"})
+  for (const char* name : {"spaces_between_special_tokens", "add_generation_prompt"})
     if (!body.flag(name).value_or(true)) body.refuse(name, "can only be true on this server");
   const json* choice = body.any("tool_choice");
   if (choice != nullptr && *choice != "none" && *choice != "auto")
     body.refuse("tool_choice", "can only be none or auto: there are no tools on this server");
-  for (const char* name : {"tools", "functions"}) {
-    const json* value = body.any(name);
-    if (value != nullptr && !value->empty()) body.refuse(name, "are not supported by this server");
-  }
-  for (const char* name : {"allowed_token_ids", "truncate_prompt_tokens", "chat_template_kwargs",
-                           "chat_template", "documents", "prompt_logprobs", "suffix",
-                           "guided_regex", "guided_choice", "guided_grammar", "audio"})
-    if (body.any(name) != nullptr) body.refuse(name, "is not supported by this server");
+  for (const char* name : {"tools", "functions", "chat_template_kwargs", "chat_template",
+                           "documents", "prompt_logprobs", "suffix", "cache_salt", "guided_regex",
+                           "guided_choice", "guided_grammar", "audio"})
+    if (asks_for_something(body.any(name))) body.refuse(name, "is not supported by this server");
 }
 
 void read_penalties(const BodyFields& body, SamplingConfig& out) {
@@ -63,13 +63,48 @@ void read_stops(const BodyFields& body, const ServedModel& model, SamplingConfig
   out.stop_ids = body.integers("stop_token_ids", kMostIds).value_or(std::vector<int64_t>());
 }
 
+std::vector<TokenId> read_allowed_ids(const BodyFields& body, const ServedModel& model) {
+  const auto ids = body.integers("allowed_token_ids", kMostIds);
+  if (!ids) return {};
+  if (ids->empty()) body.refuse("allowed_token_ids", "is empty: there would be nothing to say");
+  return checked_ids(*ids, model, "allowed_token_ids");
+}
+
+int64_t read_priority(const BodyFields& body, const ServedModel& model) {
+  const int64_t priority = body.integer("priority", -1000000, 1000000).value_or(0);
+  if (priority != 0 && !model.config.allow_priority)
+    body.refuse("priority",
+                "is not for clients to set here, unless the server is started with "
+                "--allow-priority");
+  return priority;
+}
+
+void read_stream_options(const BodyFields& body, AnswerFields& out) {
+  const json* options = body.any("stream_options");
+  if (options == nullptr) return;
+  if (!out.stream) body.refuse("stream_options", "is only for stream = true");
+  if (!options->is_object()) body.refuse("stream_options", "is no object");
+  const BodyFields fields(*options, "stream_options.");
+  out.include_usage = fields.flag("include_usage").value_or(false);
+  out.continuous_usage = fields.flag("continuous_usage_stats").value_or(false) && out.include_usage;
+}
+
+std::string read_request_id(const BodyFields& body) {
+  const std::string id = body.text("request_id").value_or("");
+  if (!id.empty() && !is_request_id(id))
+    body.refuse("request_id", "is more than 64 letters, digits, - and _");
+  return id;
+}
+
 // The schema that the answer is to be valid under; "" for any text.
 std::string read_response_format(const BodyFields& body, std::string_view text) {
   const std::string place = body.path() == "parameters." ? "/parameters" : "";
   if (body.any("guided_json") != nullptr) return ordered_text(text, place + "/guided_json");
   if (const json* outputs = body.any("structured_outputs"); outputs != nullptr) {
+    if (*outputs == json{{"json_object", true}}) return R"({"type": "object"})";
     if (!outputs->is_object() || outputs->size() != 1 || !outputs->contains("json"))
-      body.refuse("structured_outputs", "can only be {\"json\": SCHEMA} on this server");
+      body.refuse("structured_outputs",
+                  "can only be {\"json\": SCHEMA} or {\"json_object\": true} on this server");
     return ordered_text(text, place + "/structured_outputs/json");
   }
   const json* format = body.any("response_format");
@@ -132,18 +167,43 @@ AnswerFields read_answer_fields(const BodyFields& body, const ServedModel& model
       sampling.early_stopping = early->is_boolean() ? (early->get<bool>() ? "true" : "false")
                                                     : body.text("early_stopping").value_or("false");
   }
-  request.priority = body.integer("priority", -1000000, 1000000).value_or(0);
+  request.priority = read_priority(body, model);
   request.json_schema = read_response_format(body, text);
+  request.allowed_ids = read_allowed_ids(body, model);
+  request.keep_stop = body.flag("include_stop_str_in_output").value_or(false);
+  request.skip_special = body.flag("skip_special_tokens").value_or(true);
   out.stream = body.flag("stream").value_or(false);
-  if (const json* options = body.any("stream_options"); options != nullptr) {
-    if (!out.stream) body.refuse("stream_options", "is only for stream = true");
-    if (!options->is_object()) body.refuse("stream_options", "is no object");
-    out.include_usage =
-        BodyFields(*options, "stream_options.").flag("include_usage").value_or(false);
-  }
+  out.token_ids = body.flag("return_token_ids").value_or(false);
+  out.request_id = read_request_id(body);
+  out.truncate = read_truncation(body, model);
+  read_stream_options(body, out);
   if (out.stream && request.best_of > request.n)
     body.refuse("best_of", "does not go with stream: which answers are best shows at the end");
   return out;
+}
+
+void refuse_prompt_fields(const BodyFields& body) {
+  for (const char* name : {"echo", "add_special_tokens"})
+    if (body.flag(name).value_or(false))
+      body.refuse(name, "does not go with the chat template, which says what the prompt is");
+}
+
+int64_t read_truncation(const BodyFields& body, const ServedModel& model) {
+  const int64_t most = body.integer("truncate_prompt_tokens", -1, model.context()).value_or(0);
+  if (most == 0 && body.any("truncate_prompt_tokens") != nullptr)
+    body.refuse("truncate_prompt_tokens", "is 0: there would be no prompt");
+  return most;
+}
+
+void truncate_prompt(std::vector<TokenId>& prompt, int64_t most, int64_t answer,
+                     const ServedModel& model) {
+  if (most == 0) return;
+  const int64_t kept = most < 0 ? model.context() - answer : most;
+  const int64_t extra = std::ssize(prompt) - kept;
+  if (extra <= 0) return;
+  const bool has_bos = prompt.front() == model.loaded.tokenizer->bos_id() && kept > 1;
+  const auto first = prompt.begin() + (has_bos ? 1 : 0);
+  prompt.erase(first, first + extra);
 }
 
 void check_prompt_length(const std::vector<TokenId>& prompt, int64_t answer,
