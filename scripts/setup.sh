@@ -22,7 +22,7 @@ packages=(g++ cmake ninja-build ccache pkg-config ca-certificates python3 python
   node-marked node-dompurify libjs-katex fonts-katex libjs-highlight.js  # the chat page's libraries (assets/page/libraries.txt)
   python3-jieba)  # the word segmenter's dictionary (cmake/EmbedWords.cmake)
 [ -z "$tests" ] || packages+=(libgtest-dev libgmock-dev python3-venv openmpi-bin iproute2 librsvg2-2 fonts-droid-fallback openssl nginx-light
-  chromium chromium-driver)
+  chromium chromium-driver wrk)
 install_packages "${packages[@]}"
 
 if own=$(own_libtorch); then

@@ -21,7 +21,7 @@ export function setApiKey(value) {
 }
 
 function kindOf(status, error) {
-  if (status === 401 || status === 403) return 'auth';
+  if (status === 401) return 'auth';
   if (status === 429) return 'busy';
   if (status === 503) return 'loading';
   if (status === 404) return 'missing';
@@ -36,8 +36,7 @@ async function errorOf(response) {
   return new ApiError(kindOf(response.status, error), error?.message ?? `HTTP ${response.status}`, {status: response.status, retryAfter});
 }
 
-async function request(path, {body, signal} = {}) {
-  const headers = {};
+async function request(path, {body, signal, headers = {}} = {}) {
   if (key) headers.Authorization = `Bearer ${key}`;
   if (body) headers['Content-Type'] = 'application/json';
   let response;
@@ -68,11 +67,14 @@ export async function isReady() {
 }
 
 /**
- * One answer, streamed: onDelta(text) for each piece. Returns {finishReason, usage}; usage is null where the server sent none.
+ * One answer, streamed: onDelta(text) for each piece. Returns {finishReason, usage}; usage is null where the server sent none. `session` is
+ * the conversation's id: a proxy can keep it at the replica that has its beginning in the prefix cache.
  * Throws ApiError, also for an error event in the stream and for a stream that ends without its end mark ('cut'); AbortError when stopped.
  */
-export async function streamChat(parameters, {signal, onDelta}) {
-  const response = await request('v1/chat/completions', {body: {...parameters, stream: true, stream_options: {include_usage: true}}, signal});
+export async function streamChat(parameters, {session, signal, onDelta}) {
+  const response = await request('v1/chat/completions', {
+    body: {...parameters, stream: true, stream_options: {include_usage: true}}, signal, headers: {'X-Session-Id': session},
+  });
   let finishReason = null, usage = null;
   try {
     for await (const data of readEvents(response.body)) {

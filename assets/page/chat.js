@@ -132,9 +132,10 @@ async function pause(run, reason, seconds) {
 }
 
 async function stream(run, request) {
-  const {message, controller} = run;
+  const {conversation, message, controller} = run;
   const start = performance.now();
   const {finishReason, usage} = await streamChat(request, {
+    session: conversation.id,
     signal: controller.signal,
     onDelta(text) {
       run.lastAt = performance.now();

@@ -21,6 +21,7 @@ export async function connect() {
       banner(t('serverLoading'));
     } catch (error) {
       if (error.kind === 'auth') await askUntilGiven();
+      else if (error.kind === 'request') banner(`${t('error_request')} ${error.detail}`);  // refused: by its name, or its origin
       else banner(t(error.kind === 'loading' ? 'serverLoading' : 'serverUnreachable', {detail: error.detail ?? String(error)}));
       if (error.kind === 'auth') continue;
     }

@@ -9,6 +9,7 @@
 #include "commands/inference_options.h"
 #include "commands/verbs.h"
 #include "llama2zh/base/log.h"
+#include "llama2zh/base/log_thread.h"
 #include "llama2zh/base/signals.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/config/command_line.h"
@@ -89,19 +90,26 @@ int run_serve(const std::vector<std::string>& args) {
   options.model_name = name_of(inference.model);
   options.model_root = inference.model;
 
+  const LogThread log_thread;  // no thread that answers waits for standard error
   ModelServer server(options);
+  for (const auto& [name, folder] : request.named_adapters) server.check_adapter_name(name);
   install_stop_signals();
   install_reload_signal();
   server.start();
   log_info(cat("listening at ", address_of(options, server), "; loading ", inference.model));
   warn_of_open_doors(options, server);
   const auto begin = std::chrono::steady_clock::now();
-  LoadedModel loaded = load_for_inference(request);
-  check_template(loaded);
+  try {
+    LoadedModel loaded = load_for_inference(request);
+    check_template(loaded);
+    server.set_model(std::move(loaded));
+  } catch (const Stopped&) {
+    log_info("stopped while loading");
+    return 0;
+  }
   std::vector<std::pair<std::string, std::string>> adapters;
   for (const auto& [name, folder] : request.named_adapters)
     adapters.emplace_back(name, folder.string());
-  server.set_model(std::move(loaded));
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   log_info(cat("ready after ", rounded(took.count(), 2), " s; Ctrl-C ends"));
 

@@ -21,11 +21,12 @@ class Client {
  public:
   Client(const ServeLoad& load, Clock::time_point zero) : load_(&load), zero_(zero) {}
 
-  LoadOutcome ask(const LoadPrompt& prompt) {
+  // `due`: when it was to be asked; waiting for that counts. Below 0: now.
+  LoadOutcome ask(const LoadPrompt& prompt, double due = -1) {
     out_ = {};
     rest_.clear();
     beginning_.clear();
-    out_.start = now();
+    out_.start = due < 0 ? now() : due;
     HttpCall call = load_->server;
     call.method = "POST";
     call.target = "/v1/completions";
@@ -122,7 +123,7 @@ void run_open(const ServeLoad& load, Clock::time_point zero, std::vector<LoadOut
   for (size_t i = 0; i < load.prompts.size() && !stop_requested(); ++i) {
     std::this_thread::sleep_until(
         zero + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(at)));
-    clients.emplace_back([&, i] { out[i] = Client(load, zero).ask(load.prompts[i]); });
+    clients.emplace_back([&, i, at] { out[i] = Client(load, zero).ask(load.prompts[i], at); });
     at += -std::log1p(-random.uniform()) / load.rate;
   }
   for (std::thread& client : clients) client.join();

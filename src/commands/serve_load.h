@@ -27,7 +27,8 @@ struct ServeLoad {
   int64_t seed = 0;
 };
 
-// What became of one request; times in seconds since the load began.
+// What became of one request; times in seconds since the load began. With a rate `start` is when it
+// was due: what a loaded client is late by is part of what users would wait.
 struct LoadOutcome {
   double start = 0, first = 0, end = 0;  // first: of the first text
   std::vector<double> gaps;              // between pieces of text

@@ -63,6 +63,8 @@ bool BeamSearch::end(const Sequence& parent, const Continuation& candidate, bool
   }
   answer.finish();
   completion.text = answer.released();
+  completion.stop_text = answer.stop_text();
+  if (ending_id) completion.end_id = candidate.token;
   completion.finish_reason = ending_id || answer.stopped() ? "stop" : "length";
   completion.beam_score = penalised(candidate.score, length, config_.length_penalty);
   const auto score = static_cast<float>(completion.beam_score);

@@ -19,6 +19,7 @@ double mean_logprob(const Sequence& sequence) {
 void RequestRunner::finish_sequence(Sequence& sequence) {
   sequence.finished = true;
   sequence.completion.text = sequence.answer.released();
+  sequence.completion.stop_text = sequence.answer.stop_text();
   sequence.completion.mean_logprob = mean_logprob(sequence);
   scheduler_.remove(sequence);
 }
@@ -34,6 +35,7 @@ void RequestRunner::report_best(RequestState& request) {
   for (size_t i = 0; i < answers.size(); ++i) {
     RequestEvent event{request.id, static_cast<int64_t>(i), answers[i].text};
     event.finish_reason = answers[i].finish_reason;
+    event.completion = &answers[i];
     emit(request, event);
   }
 }
@@ -46,11 +48,14 @@ void RequestRunner::finish_request(RequestState& request) {
     }
     if (request.beams && !request.result.cancelled)
       request.result.completions = request.beams->best(request.request.n);
+    for (const Completion& completion : request.result.completions)
+      request.result.generated_tokens += std::ssize(completion.ids);
     if (request.best_of > request.request.n || request.beams) report_best(request);
   }
   request.result.total_seconds = request.seconds();
   const RequestResult& result = request.result;
   ++(result.error ? counts_.failed : result.cancelled ? counts_.cancelled : counts_.finished);
+  counts_.queried_prompt_tokens += result.queried_tokens;
   counts_.cached_prompt_tokens += result.cached_tokens;
   RequestEvent event;
   event.request = request.id;

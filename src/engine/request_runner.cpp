@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 
 #include "engine/adapter_groups.h"
 #include "llama2zh/base/error.h"
@@ -75,6 +76,13 @@ void RequestRunner::step() {
   ++counts_.steps;
 }
 
+void RequestRunner::count_step(int64_t tokens) {
+  const auto& bounds = EngineStats::kStepTokens;
+  const auto bound = std::lower_bound(bounds.begin(), bounds.end(), tokens);
+  ++counts_.steps_by_tokens[static_cast<size_t>(bound - bounds.begin())];
+  counts_.step_tokens += tokens;
+}
+
 EngineStats RequestRunner::stats() const {
   EngineStats stats = counts_;
   stats.running = scheduler_.running();
@@ -82,6 +90,15 @@ EngineStats RequestRunner::stats() const {
   stats.blocks = scheduler_.pool().size();
   stats.used_blocks = scheduler_.pool().used();
   stats.preemptions = scheduler_.preemptions();
+  std::set<std::string> running, waiting;
+  for (const auto& [id, request] : requests_) {
+    if (!request->adapter) continue;
+    const bool runs = std::any_of(request->sequences.begin(), request->sequences.end(),
+                                  [](const auto& sequence) { return sequence->running; });
+    (runs ? running : waiting).insert(request->adapter->name);
+  }
+  stats.running_adapters.assign(running.begin(), running.end());
+  stats.waiting_adapters.assign(waiting.begin(), waiting.end());
   return stats;
 }
 
@@ -141,6 +158,7 @@ at::Tensor RequestRunner::forward(const std::vector<Planned>& plan) {
     RequestResult& result = sequence.request->result;
     if (result.queued_seconds == 0) result.queued_seconds = sequence.request->seconds();
   }
+  count_step(batch.tokens());
   at::Tensor hidden;
   {
     const RowAdapters active(adapters.groups(model_->device()));
@@ -308,7 +326,10 @@ void RequestRunner::deliver(Outcome& outcome) {
     for (NewToken& token : outcome.tokens) {
       RequestEvent event{request.id, sequence.index, std::move(token.text)};
       if (token.chosen) event.token = &token.token;
-      if (&token == &outcome.tokens.back()) event.finish_reason = sequence.completion.finish_reason;
+      if (ended && &token == &outcome.tokens.back()) {
+        event.finish_reason = sequence.completion.finish_reason;
+        event.completion = &sequence.completion;
+      }
       emit(request, event);
     }
   }

@@ -43,6 +43,7 @@ class RequestRunner {
   void look_up_drafts();
   void read_hidden(const std::vector<Planned>& plan, const at::Tensor& hidden);
   void step_beams(RequestState& request);
+  void count_step(int64_t tokens);
   void count_drafts(const Outcome& outcome);
   static void choose(Outcome& outcome, const at::Tensor& logits);
   void deliver(Outcome& outcome);

@@ -1,9 +1,11 @@
 #include "engine/request_state.h"
 
 #include <ATen/ops/log_softmax.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "llama2zh/base/error.h"
@@ -84,6 +86,24 @@ void check_next_ids(const Request& request, const LlamaConfig& config) {
   }
 }
 
+// As a tensor, for masks; undefined where all ids are allowed.
+at::Tensor allowed_tensor(const Request& request, const LlamaConfig& config) {
+  if (request.allowed_ids.empty()) return {};
+  for (const TokenId id : request.allowed_ids) {
+    if (id < 0 || id >= config.vocab_size)
+      fail_data("allowed_ids", cat(id, ", but the model has ids 0 to ", config.vocab_size - 1));
+  }
+  return at::tensor(std::vector<int64_t>(request.allowed_ids.begin(), request.allowed_ids.end()));
+}
+
+// Leaves in logits [V] those of allowed ids.
+void keep_allowed(const RequestState& request, at::Tensor& logits) {
+  if (!request.allowed.defined()) return;
+  const at::Tensor kept = logits.index_select(0, request.allowed);
+  logits.fill_(-std::numeric_limits<float>::infinity());
+  logits.index_copy_(0, request.allowed, kept);
+}
+
 // Answers of one request draw differently; the first as a request with one answer does.
 uint64_t seed_of(int64_t seed, int64_t index) {
   return static_cast<uint64_t>(seed) + static_cast<uint64_t>(index) * 0x9E3779B97F4A7C15u;
@@ -113,7 +133,8 @@ Sequence::Sequence(RequestState& owner, int64_t which, const Tokenizer& tokenize
       random(seed_of(owner.request.sampling.seed, which)),
       answer(tokenizer, all_stops(owner.request),
              owner.request.continues ? std::span<const TokenId>(owner.request.prompt)
-                                     : std::span<const TokenId>()),
+                                     : std::span<const TokenId>(),
+             {owner.request.keep_stop, owner.request.skip_special}),
       draft_random(~seed_of(owner.request.sampling.seed, which)),
       place(owner.constraint ? owner.constraint->start() : 0) {}
 
@@ -124,6 +145,7 @@ RequestState::RequestState(Request asked, OnEvent listener, const Llama& model,
   check_counts(request, max_running);
   check_next_ids(request, model.config);
   rules = token_rules(request.sampling, all_stops(request), model.config, words);
+  allowed = allowed_tensor(request, model.config);
   best_of = std::max(request.best_of, request.n);
   if (request.sampling.num_beams > 1) {
     best_of = request.sampling.num_beams;
@@ -153,6 +175,7 @@ void RequestState::set_constraint(std::shared_ptr<TokenConstraint> made) {
 }
 
 void constrain(const RequestState& request, TokenConstraint::Position place, at::Tensor& logits) {
+  keep_allowed(request, logits);
   if (!request.constraint) return;
   request.constraint->mask(place, logits, request.ends);
   if (std::isinf(logits.max().item<float>()))
@@ -186,6 +209,8 @@ NewToken choose_token(Sequence& sequence, at::Tensor logits, int64_t draft) {
   NewToken out;
   if (owner.rules.ends.contains(id)) {
     completion.finish_reason = "stop";
+    completion.end_id = id;
+    if (owner.request.keep_stop) out.text = sequence.answer.push(id);
   } else {
     out.chosen = true;
     out.token.id = id;
@@ -211,6 +236,7 @@ void keep_scores(Sequence& sequence, const at::Tensor& logits) {
   const RequestState& owner = *sequence.request;
   if (owner.request.logprobs >= 0) sequence.raw_scores = logits.clone();
   at::Tensor scores = at::log_softmax(logits, -1);
+  keep_allowed(owner, scores);
   process_logits(scores, owner.request.sampling, owner.request.prompt, sequence.completion.ids,
                  owner.rules);
   sequence.scores = scores;

@@ -64,6 +64,7 @@ struct RequestState {
   int64_t drafts = 0;                           // guesses at once, at most
   bool draft_model = false;                     // by whom: the draft model, or looked up
   std::shared_ptr<TokenConstraint> constraint;  // null: none
+  at::Tensor allowed;                           // request.allowed_ids; undefined: all
   std::vector<TokenId> ends;                    // rules.ends as a list
   std::unique_ptr<BeamSearch> beams;            // null: none
   std::shared_ptr<const NamedAdapter> adapter;  // null: the model as it is
@@ -117,8 +118,8 @@ void score_hidden(Sequence& sequence, const at::Tensor& hidden, const Llama& mod
 // finite.
 void score_next(Sequence& sequence, const at::Tensor& logits);
 
-// Forbids in logits [V] what the request's constraint does not let follow `place`. kData if nothing
-// is left.
+// Forbids in logits [V] what the request does not allow, or its constraint does not let follow
+// `place`. kData if nothing is left.
 void constrain(const RequestState& request, TokenConstraint::Position place, at::Tensor& logits);
 
 }  // namespace llama2zh

@@ -193,7 +193,9 @@ void Scheduler::take_cached(Sequence& sequence) {
     sequence.table.length += kBlockTokens;
   }
   RequestState& owner = *sequence.request;
-  if (sequence.completion.ids.empty()) owner.result.cached_tokens = sequence.table.length;
+  if (!sequence.completion.ids.empty()) return;
+  owner.result.queried_tokens = owner.result.prompt_tokens;
+  owner.result.cached_tokens = sequence.table.length;
 }
 
 void Scheduler::preempt(Sequence& sequence, Step& step) {

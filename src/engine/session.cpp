@@ -3,6 +3,7 @@
 #include "llama2zh/engine/session.h"
 
 #include "llama2zh/base/error.h"
+#include "llama2zh/base/signals.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/formats/peft.h"
 #include "llama2zh/model/adapter_base.h"
@@ -13,6 +14,27 @@ namespace llama2zh {
 namespace {
 
 namespace fs = std::filesystem;
+
+// Weights whose loading ends where a stop is asked for.
+class StoppableSource final : public TensorSource {
+ public:
+  explicit StoppableSource(std::unique_ptr<TensorSource> inner) : inner_(std::move(inner)) {}
+  const std::vector<TensorInfo>& tensors() const override { return inner_->tensors(); }
+  at::Tensor load(std::string_view name) const override {
+    throw_if_stopped();
+    return inner_->load(name);
+  }
+  std::string describe() const override { return inner_->describe(); }
+
+ private:
+  std::unique_ptr<TensorSource> inner_;
+};
+
+OpenModel open_stoppable(const fs::path& path) {
+  OpenModel open = open_model(path);
+  open.source = std::make_unique<StoppableSource>(std::move(open.source));
+  return open;
+}
 
 // The last adapter wins: it was trained last, on the tokenizer it carries.
 fs::path find_tokenizer(const LoadRequest& request) {
@@ -90,7 +112,7 @@ LoadedModel load_for_inference(const LoadRequest& request) {
   loaded.tokenizer = std::make_unique<Tokenizer>(load_tokenizer(find_tokenizer(request)));
   loaded.chat_template = find_template(request, *loaded.tokenizer);
 
-  OpenModel open = open_model(request.model);
+  OpenModel open = open_stoppable(request.model);
   for (const fs::path& adapter : request.adapters)
     check_adapter_vocabulary(adapter, open.config, request.model);
   check_bases(request, open);  // the base as it is stored
@@ -100,16 +122,21 @@ LoadedModel load_for_inference(const LoadRequest& request) {
   const at::ScalarType dtype = parse_dtype(request.dtype, open.config, device);
 
   if (!request.draft_model.empty()) {
-    const OpenModel draft = open_model(request.draft_model);
+    const OpenModel draft = open_stoppable(request.draft_model);
     check_draft(draft, open.config, *loaded.tokenizer);
     loaded.draft = load_model(draft, parse_dtype(request.dtype, draft.config, device), device);
   }
   loaded.model = load_model(open, dtype, device);
-  for (const fs::path& adapter : request.adapters)
+  for (const fs::path& adapter : request.adapters) {
+    throw_if_stopped();
     apply_adapter(*loaded.model, read_peft_adapter(adapter), /*train=*/false);
+  }
   loaded.adapters = std::make_unique<AdapterRegistry>(*loaded.model, *loaded.tokenizer,
                                                       request.model, request.allow_other_base);
-  for (const auto& [name, folder] : request.named_adapters) loaded.adapters->add(name, folder);
+  for (const auto& [name, folder] : request.named_adapters) {
+    throw_if_stopped();
+    loaded.adapters->add(name, folder);
+  }
   return loaded;
 }
 

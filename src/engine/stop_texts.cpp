@@ -14,8 +14,10 @@
 namespace llama2zh {
 
 AnswerText::AnswerText(const Tokenizer& tokenizer, std::vector<std::string> stops,
-                       std::span<const TokenId> before)
-    : decoder_(tokenizer), stops_(std::move(stops)) {
+                       std::span<const TokenId> before, AnswerTextOptions options)
+    : decoder_(tokenizer, options.skip_special),
+      keep_stop_(options.keep_stop),
+      stops_(std::move(stops)) {
   for (const std::string& stop : stops_) {
     if (stop.empty()) fail_usage("stop", "an empty stop text would end every answer at once");
     if (!is_utf8(stop)) fail_usage("stop", "the stop text is not UTF-8");
@@ -24,27 +26,30 @@ AnswerText::AnswerText(const Tokenizer& tokenizer, std::vector<std::string> stop
 }
 
 std::string AnswerText::push(TokenId id) {
-  if (stopped_) return {};
+  if (stopped()) return {};
   text_ += decoder_.push(id);
   cut_at_stop();
-  return release(stopped_ ? text_.size() : text_.size() - possible_stop_suffix());
+  return release(stopped() ? text_.size() : text_.size() - possible_stop_suffix());
 }
 
 std::string AnswerText::finish() {
-  if (!stopped_) {
+  if (!stopped()) {
     text_ += decoder_.finish();
     cut_at_stop();
   }
   return release(text_.size());
 }
 
-// The earliest stop text wins; everything from it on is dropped.
+// The earliest stop text wins; everything from it on, or behind it, is dropped.
 void AnswerText::cut_at_stop() {
   size_t first = std::string::npos;
-  for (const std::string& stop : stops_) first = std::min(first, text_.find(stop, released_));
-  if (first == std::string::npos) return;
-  text_.resize(first);
-  stopped_ = true;
+  for (const std::string& stop : stops_) {
+    const size_t found = text_.find(stop, released_);
+    if (found >= first) continue;
+    first = found;
+    stop_ = stop;
+  }
+  if (stopped()) text_.resize(keep_stop_ ? first + stop_.size() : first);
 }
 
 size_t AnswerText::possible_stop_suffix() const {

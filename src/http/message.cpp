@@ -1,9 +1,12 @@
-// Parts of HTTP messages: names without case, percent escapes (RFC 3986), queries.
+// Parts of HTTP messages: names without case, codings (RFC 9110, 12.5.3), percent escapes (RFC 3986), queries.
 #include "llama2zh/http/message.h"
 
 #include <arpa/inet.h>
 
 #include <algorithm>
+#include <cstdlib>
+
+#include "llama2zh/base/text.h"
 
 namespace llama2zh {
 namespace {
@@ -17,6 +20,13 @@ int hex_digit(char c) {
 }
 
 }  // namespace
+
+bool is_request_id(std::string_view text) {
+  return !text.empty() && text.size() <= 64 && std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_';
+  });
+}
 
 bool equal_ignoring_case(std::string_view a, std::string_view b) {
   return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(),
@@ -34,6 +44,23 @@ bool is_loopback_host(std::string_view host) {
   if (::inet_pton(AF_INET, std::string(host).c_str(), &address) == 1)
     return (ntohl(address.s_addr) >> 24) == 127;
   return equal_ignoring_case(host, "localhost") || host == "::1" || host == "[::1]";
+}
+
+bool accepts_coding(std::string_view header, std::string_view coding) {
+  bool by_star = false;
+  for (const std::string& entry : split(std::string(header), ',')) {
+    const std::vector<std::string> parts = split(entry, ';');
+    double quality = 1;
+    for (size_t i = 1; i < parts.size(); ++i) {
+      const std::string_view parameter = trim(parts[i]);
+      if (equal_ignoring_case(parameter.substr(0, 2), "q="))
+        quality = std::strtod(std::string(parameter.substr(2)).c_str(), nullptr);
+    }
+    const std::string_view name = trim(parts.front());
+    if (equal_ignoring_case(name, coding)) return quality > 0;
+    if (name == "*") by_star = quality > 0;
+  }
+  return by_star;
 }
 
 bool decode_percent(std::string_view text, std::string& out) {

@@ -26,12 +26,7 @@ std::string_view view(beast::string_view text) { return {text.data(), text.size(
 }  // namespace
 
 std::string proper_id(std::string_view given) {
-  const bool proper =
-      !given.empty() && given.size() <= 64 && std::all_of(given.begin(), given.end(), [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-               c == '-' || c == '_';
-      });
-  if (proper) return std::string(given);
+  if (is_request_id(given)) return std::string(given);
   return random_hex(16);
 }
 

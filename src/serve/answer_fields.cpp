@@ -15,23 +15,23 @@ constexpr int64_t kMostNewTokens = 1048576;
 constexpr int64_t kMostIds = 4096;
 constexpr int64_t kMostChoices = 1024;
 
+// "", [] and {} ask for nothing.
+bool asks_for_something(const json* value) {
+  if (value == nullptr) return false;
+  return value->is_string() ? !value->get_ref<const std::string&>().empty() : !value->empty();
+}
+
 void refuse_what_is_not_here(const BodyFields& body) {
-  for (const char* name : {"include_stop_str_in_output", "return_token_ids",
-                           "continue_final_message", "return_tokens_as_token_ids"})
+  for (const char* name : {"continue_final_message", "return_tokens_as_token_ids"})
     if (body.flag(name).value_or(false)) body.refuse(name, "is not supported by this server");
-  for (const char* name :
-       {"skip_special_tokens", "spaces_between_special_tokens", "add_generation_prompt"})
+  for (const char* name : {"spaces_between_special_tokens", "add_generation_prompt"})
     if (!body.flag(name).value_or(true)) body.refuse(name, "can only be true on this server");
   const json* choice = body.any("tool_choice");
   if (choice != nullptr && *choice != "none" && *choice != "auto")
     body.refuse("tool_choice", "can only be none or auto: there are no tools on this server");
-  for (const char* name : {"tools", "functions"}) {
-    const json* value = body.any(name);
-    if (value != nullptr && !value->empty()) body.refuse(name, "are not supported by this server");
-  }
-  for (const char* name : {"allowed_token_ids", "truncate_prompt_tokens", "chat_template_kwargs",
-                           "chat_template", "documents", "prompt_logprobs", "suffix", "audio"})
-    if (body.any(name) != nullptr) body.refuse(name, "is not supported by this server");
+  for (const char* name : {"tools", "functions", "chat_template_kwargs", "chat_template",
+                           "documents", "prompt_logprobs", "suffix", "cache_salt", "audio"})
+    if (asks_for_something(body.any(name))) body.refuse(name, "is not supported by this server");
 }
 
 void read_penalties(const BodyFields& body, SamplingConfig& out) {
@@ -63,6 +63,39 @@ void read_stops(const BodyFields& body, const ServedModel& model, SamplingConfig
   out.stop_ids = body.integers("stop_token_ids", kMostIds).value_or(std::vector<int64_t>());
 }
 
+std::vector<TokenId> read_allowed_ids(const BodyFields& body, const ServedModel& model) {
+  const auto ids = body.integers("allowed_token_ids", kMostIds);
+  if (!ids) return {};
+  if (ids->empty()) body.refuse("allowed_token_ids", "is empty: there would be nothing to say");
+  return checked_ids(*ids, model, "allowed_token_ids");
+}
+
+int64_t read_priority(const BodyFields& body, const ServedModel& model) {
+  const int64_t priority = body.integer("priority", -1000000, 1000000).value_or(0);
+  if (priority != 0 && !model.config.allow_priority)
+    body.refuse("priority",
+                "is not for clients to set here, unless the server is started with "
+                "--allow-priority");
+  return priority;
+}
+
+void read_stream_options(const BodyFields& body, AnswerFields& out) {
+  const json* options = body.any("stream_options");
+  if (options == nullptr) return;
+  if (!out.stream) body.refuse("stream_options", "is only for stream = true");
+  if (!options->is_object()) body.refuse("stream_options", "is no object");
+  const BodyFields fields(*options, "stream_options.");
+  out.include_usage = fields.flag("include_usage").value_or(false);
+  out.continuous_usage = fields.flag("continuous_usage_stats").value_or(false) && out.include_usage;
+}
+
+std::string read_request_id(const BodyFields& body) {
+  const std::string id = body.text("request_id").value_or("");
+  if (!id.empty() && !is_request_id(id))
+    body.refuse("request_id", "is more than 64 letters, digits, - and _");
+  return id;
+}
+
 // vLLM's names of constraints: `guided_...` of the older form, members of `structured_outputs` of the
 // newer one.
 Constraint read_guided(const BodyFields& fields, const std::string& prefix, std::string_view text,
@@ -87,12 +120,15 @@ Constraint read_constraint(const BodyFields& body, std::string_view text) {
   const std::string place = body.path() == "parameters." ? "/parameters" : "";
   if (const Constraint guided = read_guided(body, "guided_", text, place)) return guided;
   if (const json* outputs = body.any("structured_outputs"); outputs != nullptr) {
+    if (*outputs == json{{"json_object", true}})
+      return json_schema_constraint(R"({"type": "object"})");
     if (!outputs->is_object()) body.refuse("structured_outputs", "is no object");
     const BodyFields fields(*outputs, "structured_outputs.");
     for (const auto& [name, value] : outputs->items())
       if (name != "json" && name != "regex" && name != "choice" && name != "grammar" &&
           !value.is_null())
-        fields.refuse(name.c_str(), "is not supported; json, regex, choice and grammar are");
+        fields.refuse(name.c_str(),
+                      "is not supported; json, json_object, regex, choice and grammar are");
     return read_guided(fields, "", text, place + "/structured_outputs");
   }
   const json* format = body.any("response_format");
@@ -155,18 +191,48 @@ AnswerFields read_answer_fields(const BodyFields& body, const ServedModel& model
       sampling.early_stopping = early->is_boolean() ? (early->get<bool>() ? "true" : "false")
                                                     : body.text("early_stopping").value_or("false");
   }
-  request.priority = body.integer("priority", -1000000, 1000000).value_or(0);
-  request.constraint = read_constraint(body, text);
+  if (*outputs == json{{"json_object", true}})
+    return json_schema_constraint(R"({"type": "object"})");
+  if (!outputs->is_object()) body.refuse("structured_outputs", "is no object");
+  const BodyFields fields(*outputs, "structured_outputs.");
+  for (const auto& [name, value] : outputs->items())
+    if (name != "json" && name != "regex" && name != "choice" && name != "grammar" &&
+        !value.is_null())
+      fields.refuse(name.c_str(),
+                    "is not supported; json, json_object, regex, choice and grammar are");
+  return read_guided(fields, "", text, place + "/structured_outputs");
   out.stream = body.flag("stream").value_or(false);
-  if (const json* options = body.any("stream_options"); options != nullptr) {
-    if (!out.stream) body.refuse("stream_options", "is only for stream = true");
-    if (!options->is_object()) body.refuse("stream_options", "is no object");
-    out.include_usage =
-        BodyFields(*options, "stream_options.").flag("include_usage").value_or(false);
-  }
+  out.token_ids = body.flag("return_token_ids").value_or(false);
+  out.request_id = read_request_id(body);
+  out.truncate = read_truncation(body, model);
+  read_stream_options(body, out);
   if (out.stream && request.best_of > request.n)
     body.refuse("best_of", "does not go with stream: which answers are best shows at the end");
   return out;
+}
+
+void refuse_prompt_fields(const BodyFields& body) {
+  for (const char* name : {"echo", "add_special_tokens"})
+    if (body.flag(name).value_or(false))
+      body.refuse(name, "does not go with the chat template, which says what the prompt is");
+}
+
+int64_t read_truncation(const BodyFields& body, const ServedModel& model) {
+  const int64_t most = body.integer("truncate_prompt_tokens", -1, model.context()).value_or(0);
+  if (most == 0 && body.any("truncate_prompt_tokens") != nullptr)
+    body.refuse("truncate_prompt_tokens", "is 0: there would be no prompt");
+  return most;
+}
+
+void truncate_prompt(std::vector<TokenId>& prompt, int64_t most, int64_t answer,
+                     const ServedModel& model) {
+  if (most == 0) return;
+  const int64_t kept = most < 0 ? model.context() - answer : most;
+  const int64_t extra = std::ssize(prompt) - kept;
+  if (extra <= 0) return;
+  const bool has_bos = prompt.front() == model.loaded.tokenizer->bos_id() && kept > 1;
+  const auto first = prompt.begin() + (has_bos ? 1 : 0);
+  prompt.erase(first, first + extra);
 }
 
 void check_prompt_length(const std::vector<TokenId>& prompt, int64_t answer,

@@ -1,5 +1,6 @@
 // From an HTTP exchange to engine requests and back. Events come from the engine's thread; what is
-// sent is handed to the HTTP server's thread, so neither waits for a client.
+// sent is handed to the HTTP server's thread, so neither waits for a client. A whole answer can be long
+// (embeddings, log-probabilities): it is written out by a worker, while the engine goes on.
 #include "serve/answering.h"
 
 #include <algorithm>
@@ -83,6 +84,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
 
   void expire() {
     const std::lock_guard lock(mutex_);
+    if (over_) return;
     if (!error_)
       error_ = std::make_exception_ptr(ApiFailure(
           {504, cat("the request took longer than ", model_->config.request_timeout, " seconds"),
@@ -140,21 +142,34 @@ class Answering : public std::enable_shared_from_this<Answering> {
     if (!data.is_null()) exchange_->write(event_text(data));
   }
 
+  // From here on nothing above changes any more, and nothing of the model is held but what outlives
+  // its engine.
   void finish() {
     deadline_.reset();
     if (over_) return;
     over_ = true;
     ticket_.reset();
+    if (job_.stream) return finish_stream();
+    model_->post([self = shared_from_this()] { self->respond(); });
+  }
+
+  void respond() {
+    if (exchange_->gone()) return;
     try {
       if (error_) std::rethrow_exception(error_);
-      if (!job_.stream) {
-        const json body = job_.format->whole(results_);
-        exchange_->respond({200,
-                            "application/json",
-                            body.dump(-1, ' ', false, json::error_handler_t::replace) + "\n",
-                            {}});
-        return;
-      }
+      const json body = job_.format->whole(results_);
+      exchange_->respond({200,
+                          "application/json",
+                          body.dump(-1, ' ', false, json::error_handler_t::replace) + "\n",
+                          {}});
+    } catch (...) {
+      exchange_->respond(error_response(api_error_of(std::current_exception())));
+    }
+  }
+
+  void finish_stream() {
+    try {
+      if (error_) std::rethrow_exception(error_);
       open();
       send(job_.format->summary(results_));
     } catch (...) {

@@ -1,6 +1,7 @@
 // POST /v1/chat/completions (formats.md 5.2 to 5.4).
 #include "serve/chat_route.h"
 
+#include <map>
 #include <utility>
 
 #include "llama2zh/base/error.h"
@@ -40,11 +41,12 @@ std::string content_of(const BodyFields& message, const std::string& where) {
 
 class ChatFormat final : public AnswerFormat {
  public:
-  ChatFormat(const ServedModel& model, std::string name, const Request& request, bool include_usage)
+  ChatFormat(const ServedModel& model, std::string name, AnswerFields asked)
       : tokenizer_(model.loaded.tokenizer.get()),
+        asked_(std::move(asked)),
+        id_(answer_id("chatcmpl-", asked_.request_id)),
         name_(std::move(name)),
-        logprobs_(request.logprobs >= 0),
-        include_usage_(include_usage) {}
+        logprobs_(asked_.request.logprobs >= 0) {}
 
   json whole(const std::vector<RequestResult>& results) override {
     json choices = json::array();
@@ -61,32 +63,44 @@ class ChatFormat final : public AnswerFormat {
            {"message",
             {{"role", "assistant"}, {"content", completions[i].text}, {"refusal", nullptr}}},
            {"logprobs", logprobs},
-           {"finish_reason", finish_reason_of(completions[i].finish_reason)}});
+           {"finish_reason", finish_reason_of(completions[i].finish_reason)},
+           {"stop_reason", stop_reason_of(completions[i], asked_.request.sampling)}});
+      if (asked_.token_ids) choices.back()["token_ids"] = all_ids(completions[i]);
     }
     json out = head("chat.completion");
+    if (asked_.token_ids) out["prompt_token_ids"] = asked_.request.prompt;
     out["choices"] = std::move(choices);
     out["usage"] = usage_of(results);
     return out;
   }
 
   json opening(size_t, int64_t answer) override {
-    return chunk(answer, {{"role", "assistant"}, {"content", ""}}, nullptr, nullptr);
+    json out = chunk(answer, {{"role", "assistant"}, {"content", ""}}, nullptr, nullptr);
+    if (asked_.token_ids) out["prompt_token_ids"] = asked_.request.prompt;
+    return out;
   }
 
   json piece(size_t, const RequestEvent& event) override {
-    const bool tells_token = logprobs_ && event.token != nullptr;
+    const bool has_token = event.token != nullptr;
+    made_[event.index] += has_token ? 1 : 0;
+    const bool tells_token = has_token && (logprobs_ || asked_.token_ids);
     if (event.text.empty() && event.finish_reason.empty() && !tells_token) return nullptr;
     json delta = json::object();
     if (!event.text.empty() || tells_token) delta["content"] = event.text;
     json logprobs = nullptr;
-    if (tells_token)
+    if (has_token && logprobs_)
       logprobs = {{"content", json::array({logprob_entry(*event.token)})}, {"refusal", nullptr}};
-    return chunk(event.index, std::move(delta), std::move(logprobs),
-                 finish_reason_of(event.finish_reason));
+    json out = chunk(event.index, std::move(delta), std::move(logprobs),
+                     finish_reason_of(event.finish_reason));
+    json& choice = out["choices"][0];
+    if (event.completion != nullptr)
+      choice["stop_reason"] = stop_reason_of(*event.completion, asked_.request.sampling);
+    if (asked_.token_ids) choice["token_ids"] = ids_of(event);
+    return out;
   }
 
   json summary(const std::vector<RequestResult>& results) override {
-    if (!include_usage_) return nullptr;
+    if (!asked_.include_usage) return nullptr;
     json out = head("chat.completion.chunk");
     out["choices"] = json::array();
     out["usage"] = usage_of(results);
@@ -101,13 +115,16 @@ class ChatFormat final : public AnswerFormat {
             {"model", name_},
             {"system_fingerprint", nullptr}};
   }
-  json chunk(int64_t answer, json delta, json logprobs, json finish_reason) const {
+  json chunk(int64_t answer, json delta, json logprobs, json finish_reason) {
     json out = head("chat.completion.chunk");
     out["choices"] = json::array({{{"index", answer},
                                    {"delta", std::move(delta)},
                                    {"logprobs", std::move(logprobs)},
                                    {"finish_reason", std::move(finish_reason)}}});
-    if (include_usage_) out["usage"] = nullptr;
+    if (asked_.continuous_usage)
+      out["usage"] = usage_so_far(std::ssize(asked_.request.prompt), made_[answer]);
+    else if (asked_.include_usage)
+      out["usage"] = nullptr;
     return out;
   }
   json token_entry(TokenId id, double logprob) const {
@@ -126,9 +143,11 @@ class ChatFormat final : public AnswerFormat {
   }
 
   const Tokenizer* tokenizer_;
-  std::string id_ = new_answer_id("chatcmpl-"), name_;
+  AnswerFields asked_;
+  std::string id_, name_;
   int64_t created_ = unix_seconds();
-  bool logprobs_, include_usage_;
+  bool logprobs_;
+  std::map<int64_t, int64_t> made_;  // tokens of each answer so far
 };
 
 }  // namespace
@@ -151,6 +170,7 @@ std::vector<Message> messages_of(const json& list) {
 void serve_chat(ServedModel& model, const std::shared_ptr<HttpExchange>& exchange) {
   const json body = parse_body(exchange->request().body);
   const BodyFields fields(body);
+  refuse_prompt_fields(fields);
   AnswerFields read = read_answer_fields(fields, model, exchange->request().body);
   Request& request = read.request;
   const int64_t most = most_new_tokens(model);
@@ -176,12 +196,13 @@ void serve_chat(ServedModel& model, const std::shared_ptr<HttpExchange>& exchang
     refuse_field("messages", error.what());
   }
   request.extra_stops = chat_template.stop_texts();
+  truncate_prompt(request.prompt, read.truncate, 1, model);
   check_prompt_length(request.prompt, 1, model, "messages");
   AnswerJob job;
   job.stream = read.stream;
+  job.requests.push_back(request);
   job.format = std::make_unique<ChatFormat>(model, fields.text("model").value_or(model.name),
-                                            request, read.include_usage);
-  job.requests.push_back(std::move(request));
+                                            std::move(read));
   answer(model, exchange, std::move(job));
 }
 

@@ -17,21 +17,23 @@ namespace {
 
 // What one prompt asks for: its engine requests are scores and answers, where there are any.
 struct Prompt {
-  std::string text;                  // as echo says it
+  std::string text;  // as echo says it
+  std::vector<TokenId> ids;
   int64_t score = -1, answers = -1;  // places in the job's requests
 };
 
 class CompletionFormat final : public AnswerFormat {
  public:
   CompletionFormat(const ServedModel& model, std::string name, std::vector<Prompt> prompts,
-                   int64_t n, bool echo, bool logprobs, bool include_usage)
+                   AnswerFields asked, bool echo, bool logprobs)
       : tokenizer_(model.loaded.tokenizer.get()),
+        asked_(std::move(asked)),
+        id_(answer_id("cmpl-", asked_.request_id)),
         name_(std::move(name)),
         prompts_(std::move(prompts)),
-        n_(n),
+        n_(asked_.request.n),
         echo_(echo),
-        logprobs_(logprobs),
-        include_usage_(include_usage) {}
+        logprobs_(logprobs) {}
 
   json whole(const std::vector<RequestResult>& results) override {
     json choices = json::array();
@@ -51,7 +53,11 @@ class CompletionFormat final : public AnswerFormat {
         choices.push_back({{"index", static_cast<int64_t>(p) * n_ + k},
                            {"text", (echo_ ? prompt.text : "") + completion.text},
                            {"logprobs", logprobs_ ? logprobs_of(tokens, of_prompt > 0, 0) : json()},
-                           {"finish_reason", finish_reason_of(completion.finish_reason)}});
+                           {"finish_reason", finish_reason_of(completion.finish_reason)},
+                           {"stop_reason", stop_reason_of(completion, asked_.request.sampling)}});
+        if (!asked_.token_ids) continue;
+        choices.back()["prompt_token_ids"] = prompt.ids;
+        choices.back()["token_ids"] = all_ids(completion);
       }
     }
     json out = head();
@@ -62,23 +68,33 @@ class CompletionFormat final : public AnswerFormat {
 
   json opening(size_t request, int64_t answer) override {
     const Prompt& prompt = prompts_[request];
-    if (!echo_ || prompt.text.empty()) return nullptr;
-    return chunk(request, answer, prompt.text, nullptr, nullptr);
+    const bool echoes = echo_ && !prompt.text.empty();
+    if (!echoes && !asked_.token_ids) return nullptr;
+    json out = chunk(request, answer, echoes ? prompt.text : "", nullptr, nullptr);
+    if (asked_.token_ids) out["choices"][0]["prompt_token_ids"] = prompt.ids;
+    return out;
   }
 
   json piece(size_t request, const RequestEvent& event) override {
-    const bool tells_token = logprobs_ && event.token != nullptr;
+    const bool has_token = event.token != nullptr;
+    made_[{request, event.index}] += has_token ? 1 : 0;
+    const bool tells_token = has_token && (logprobs_ || asked_.token_ids);
     if (event.text.empty() && event.finish_reason.empty() && !tells_token) return nullptr;
     json logprobs = nullptr;
     int64_t& offset = offsets_[{request, event.index}];
-    if (tells_token) logprobs = logprobs_of({*event.token}, false, offset);
+    if (has_token && logprobs_) logprobs = logprobs_of({*event.token}, false, offset);
     offset += static_cast<int64_t>(utf8_length(event.text));
-    return chunk(request, event.index, event.text, std::move(logprobs),
-                 finish_reason_of(event.finish_reason));
+    json out = chunk(request, event.index, event.text, std::move(logprobs),
+                     finish_reason_of(event.finish_reason));
+    json& choice = out["choices"][0];
+    if (event.completion != nullptr)
+      choice["stop_reason"] = stop_reason_of(*event.completion, asked_.request.sampling);
+    if (asked_.token_ids) choice["token_ids"] = ids_of(event);
+    return out;
   }
 
   json summary(const std::vector<RequestResult>& results) override {
-    if (!include_usage_) return nullptr;
+    if (!asked_.include_usage) return nullptr;
     json out = head();
     out["choices"] = json::array();
     out["usage"] = usage(results);
@@ -102,13 +118,16 @@ class CompletionFormat final : public AnswerFormat {
     return usage_of(counted);
   }
   json chunk(size_t request, int64_t answer, const std::string& text, json logprobs,
-             json finish_reason) const {
+             json finish_reason) {
     json out = head();
     out["choices"] = json::array({{{"index", static_cast<int64_t>(request) * n_ + answer},
                                    {"text", text},
                                    {"logprobs", std::move(logprobs)},
                                    {"finish_reason", std::move(finish_reason)}}});
-    if (include_usage_) out["usage"] = nullptr;
+    if (asked_.continuous_usage)
+      out["usage"] = usage_so_far(std::ssize(prompts_[request].ids), made_[{request, answer}]);
+    else if (asked_.include_usage)
+      out["usage"] = nullptr;
     return out;
   }
   // `from_start`: the first token has nothing before it, so its logprob is null. Offsets count
@@ -142,12 +161,13 @@ class CompletionFormat final : public AnswerFormat {
   }
 
   const Tokenizer* tokenizer_;
-  std::string id_ = new_answer_id("cmpl-"), name_;
+  AnswerFields asked_;
+  std::string id_, name_;
   int64_t created_ = unix_seconds();
   std::vector<Prompt> prompts_;
   int64_t n_;
-  bool echo_, logprobs_, include_usage_;
-  std::map<std::pair<size_t, int64_t>, int64_t> offsets_;
+  bool echo_, logprobs_;
+  std::map<std::pair<size_t, int64_t>, int64_t> offsets_, made_;  // of each answer so far
 };
 
 bool is_list_of(const json& value, bool (json::*is)() const noexcept) {
@@ -205,8 +225,10 @@ void serve_completions(ServedModel& model, const std::shared_ptr<HttpExchange>& 
   const json* asked = fields.any("prompt");
   if (asked == nullptr) fields.refuse("prompt", "is missing");
   std::vector<std::string> texts;
-  const std::vector<std::vector<TokenId>> prompts = prompts_of(*asked, "prompt", model, &texts);
+  std::vector<std::vector<TokenId>> prompts = prompts_of(*asked, "prompt", model, &texts);
   const bool scores = echo && logprobs >= 0;
+  if (echo && read.truncate != 0)
+    fields.refuse("truncate_prompt_tokens", "does not go with echo on this server");
   if (read.stream && scores)
     fields.refuse("echo", "with logprobs does not go with stream on this server");
 
@@ -219,8 +241,10 @@ void serve_completions(ServedModel& model, const std::shared_ptr<HttpExchange>& 
   job.stream = read.stream;
   std::vector<Prompt> kept;
   for (size_t i = 0; i < prompts.size(); ++i) {
-    check_prompt_length(prompts[i], max_tokens > 0 ? 1 : 0, model, "prompt");
-    Prompt prompt{texts[i]};
+    const int64_t room = max_tokens > 0 ? 1 : 0;
+    truncate_prompt(prompts[i], read.truncate, room, model);
+    check_prompt_length(prompts[i], room, model, "prompt");
+    Prompt prompt{texts[i], prompts[i]};
     Request request = read.request;
     request.prompt = prompts[i];
     request.continues = true;
@@ -242,8 +266,7 @@ void serve_completions(ServedModel& model, const std::shared_ptr<HttpExchange>& 
     kept.push_back(std::move(prompt));
   }
   job.format = std::make_unique<CompletionFormat>(model, fields.text("model").value_or(model.name),
-                                                  std::move(kept), read.request.n, echo,
-                                                  logprobs >= 0, read.include_usage);
+                                                  std::move(kept), read, echo, logprobs >= 0);
   answer(model, exchange, std::move(job));
 }
 

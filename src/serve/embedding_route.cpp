@@ -67,8 +67,10 @@ void serve_embeddings(ServedModel& model, const std::shared_ptr<HttpExchange>& e
                   cat("can only be ", size, ": this model's vectors can't be shortened"));
   const json* input = fields.any("input");
   if (input == nullptr) fields.refuse("input", "is missing");
+  const int64_t truncation = read_truncation(fields, model);
   AnswerJob job;
   for (std::vector<TokenId>& ids : prompts_of(*input, "input", model)) {
+    truncate_prompt(ids, truncation, 0, model);
     check_prompt_length(ids, 0, model, "input");
     Request request;
     request.prompt = std::move(ids);

@@ -33,8 +33,11 @@ Request request_of(const json& fields, const std::string& path, const Defaults& 
   set("frequency_penalty", defaults.frequency_penalty);
   set("repetition_penalty", defaults.repetition_penalty);
   const BodyFields body(all, path);
+  refuse_prompt_fields(body);
   AnswerFields read = read_answer_fields(body, model, text);
   if (read.stream) body.refuse("stream", "is not for this route; use /v1/chat/completions");
+  if (read.token_ids) body.refuse("return_token_ids", "is not for this route");
+  if (read.truncate != 0) body.refuse("truncate_prompt_tokens", "is not for this route");
   const int64_t most = most_new_tokens(model);
   const std::optional<int64_t> newer = body.integer("max_new_tokens", 1, most);
   read.request.sampling.max_new_tokens =
@@ -66,13 +69,10 @@ class GenerateFormat final : public AnswerFormat {
  public:
   json whole(const std::vector<RequestResult>& results) override {
     json texts = json::array();
-    int64_t tokens = 0;
-    for (const Completion& completion : results.front().completions) {
+    for (const Completion& completion : results.front().completions)
       texts.push_back(completion.text);
-      tokens += std::ssize(completion.ids);
-    }
     return {{"generated_text", texts.size() == 1 ? texts.front() : texts},
-            {"num_output_tokens_cf", tokens},
+            {"num_output_tokens_cf", results.front().generated_tokens},
             {"error", nullptr}};
   }
 };

@@ -19,8 +19,7 @@ std::optional<HttpResponse> page_response(const HttpRequest& request) {
     out.status = 304;
     return out;
   }
-  const bool takes_gzip = request.header("Accept-Encoding").find("gzip") != std::string_view::npos;
-  if (takes_gzip && !file->gzip.empty()) {
+  if (!file->gzip.empty() && accepts_coding(request.header("Accept-Encoding"), "gzip")) {
     out.headers.push_back({"Content-Encoding", "gzip"});
     out.body = std::string(file->gzip);
   } else {

@@ -11,12 +11,14 @@ namespace llama2zh {
 
 ServedModel::ServedModel(LoadedModel model, const EngineConfig& engine_config,
                          const ServeConfig& serve_config, std::string model_name,
-                         std::string folder, Metrics& counters)
+                         std::string folder, Metrics& counters,
+                         std::function<void(std::function<void()>)> post_work)
     : config(serve_config),
       name(std::move(model_name)),
       root(std::move(folder)),
       created(std::time(nullptr)),
       metrics(&counters),
+      post(std::move(post_work)),
       max_running(engine_config.max_running),
       loaded(std::move(model)),
       admission(engine_config.max_running + config.max_queue_requests, config.max_queue_tokens),

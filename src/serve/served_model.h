@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,7 +20,8 @@ namespace llama2zh {
 // but for construction.
 struct ServedModel {
   ServedModel(LoadedModel model, const EngineConfig& engine_config, const ServeConfig& serve_config,
-              std::string model_name, std::string folder, Metrics& counters);
+              std::string model_name, std::string folder, Metrics& counters,
+              std::function<void(std::function<void()>)> post_work);
 
   // The adapter that a request's "model" means: "" for the model itself. ApiFailure 404 for a name
   // that is neither.
@@ -35,6 +37,9 @@ struct ServedModel {
   int64_t created;           // Unix seconds
   size_t longest_piece = 1;  // bytes of a token
   Metrics* metrics;
+  // Hands on what takes long, from a thread that must not wait for it. What is left when the server
+  // ends is not done any more.
+  std::function<void(std::function<void()>)> post;
   int64_t max_running;
   LoadedModel loaded;
   Admission admission;

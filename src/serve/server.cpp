@@ -7,13 +7,13 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <chrono>
-#include <cstdio>
 #include <mutex>
 #include <thread>
 #include <utility>
 
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/log.h"
+#include "llama2zh/base/log_thread.h"
 #include "llama2zh/base/text.h"
 #include "serve/access.h"
 #include "serve/access_log.h"
@@ -22,34 +22,13 @@
 #include "serve/page_response.h"
 #include "serve/routes.h"
 #include "serve/served_model.h"
+#include "serve/with_headers.h"
 
 namespace llama2zh {
 namespace {
 
 using Owner = std::shared_ptr<HttpExchange>;
 constexpr size_t kWorkers = 2;
-
-// An exchange whose answer gets more headers.
-class WithHeaders final : public HttpExchange {
- public:
-  WithHeaders(Owner inner, std::vector<HttpHeader> headers)
-      : inner_(std::move(inner)), headers_(std::move(headers)) {}
-  const HttpRequest& request() const override { return inner_->request(); }
-  void respond(HttpResponse response) override { inner_->respond(with_more(std::move(response))); }
-  void begin(HttpResponse head) override { inner_->begin(with_more(std::move(head))); }
-  bool write(std::string piece) override { return inner_->write(std::move(piece)); }
-  void end() override { inner_->end(); }
-  bool gone() const override { return inner_->gone(); }
-  void on_gone(std::function<void()> callback) override { inner_->on_gone(std::move(callback)); }
-
- private:
-  HttpResponse with_more(HttpResponse response) const {
-    response.headers.insert(response.headers.end(), headers_.begin(), headers_.end());
-    return response;
-  }
-  Owner inner_;
-  std::vector<HttpHeader> headers_;
-};
 
 HttpResponse text_response(int status, const std::string& type, std::string body) {
   return {status, type, std::move(body), {}};
@@ -80,9 +59,17 @@ class ModelServer::Implementation {
   bool is_https() const { return !options_.http.tls_certificate.empty(); }
   void start() { http_.start(); }
 
+  void check_adapter_name(const std::string& name) const {
+    if (name != name_) return;
+    fail_usage("adapter", cat("\"", name, "\" is the model's own name for clients"),
+               "give the adapter another, or the model by --served-model-name");
+  }
+
   void set_model(LoadedModel model) {
-    model_ = std::make_unique<ServedModel>(std::move(model), options_.engine, options_.serve, name_,
-                                           options_.model_root, metrics_);
+    for (const std::string& name : model.adapters->names()) check_adapter_name(name);
+    model_ = std::make_unique<ServedModel>(
+        std::move(model), options_.engine, options_.serve, name_, options_.model_root, metrics_,
+        [this](std::function<void()> work) { post_work(std::move(work)); });
     ready_ = model_.get();
   }
 
@@ -93,7 +80,7 @@ class ModelServer::Implementation {
       try {
         model->loaded.adapters->put(name, folder);
         log_info(cat("adapter ", name, " read again from ", folder));
-      } catch (const Error& error) {
+      } catch (const std::exception& error) {  // for want of memory, say: the server goes on
         log_error(cat("adapter ", name, " stays as it was: ", error.what()));
       }
     }
@@ -119,6 +106,16 @@ class ModelServer::Implementation {
   }
 
  private:
+  void post_work(std::function<void()> work) {
+    boost::asio::post(workers_, [work = std::move(work)] {
+      try {
+        work();
+      } catch (const std::exception& error) {
+        log_error(error.what());
+      }
+    });
+  }
+
   HttpHooks hooks() {
     HttpHooks out;
     out.handler = [this](const Owner& exchange) { handle(exchange); };
@@ -135,8 +132,7 @@ class ModelServer::Implementation {
         std::string(access.request == nullptr ? "other" : route_name(access.request->path)),
         access.status);
     if (options_.serve.access_log == "text") log_info(access_text(access));
-    if (options_.serve.access_log == "json")
-      std::fputs((access_json(access) + "\n").c_str(), stderr);
+    if (options_.serve.access_log == "json") log_plain(access_json(access));
   }
 
   // Strangers' bodies are not read: who is refused is told so before.
@@ -168,6 +164,9 @@ class ModelServer::Implementation {
       const ModelRoute* route = find_route(request.method, request.path, allowed);
       if (const auto refusal = access_.refusal(request, false)) throw ApiFailure(*refusal);
       if (request.path == "/metrics" && is_read(request)) return respond_with_metrics(*exchange);
+      if (request.path == "/version" && is_read(request))
+        return exchange->respond(text_response(200, "application/json",
+                                               json{{"version", LLAMA2ZH_VERSION}}.dump() + "\n"));
       if (route == nullptr) return respond_without_route(*exchange, allowed);
       if (route->loads_adapters && !options_.serve.allow_adapter_loading)
         throw ApiFailure({403,
@@ -213,12 +212,6 @@ class ModelServer::Implementation {
     if (std::optional<HttpResponse> page = page_response(request)) {
       check();
       exchange.respond(*std::move(page));
-      return true;
-    }
-    if (request.path == "/version") {
-      check();
-      exchange.respond(text_response(200, "application/json",
-                                     json{{"version", LLAMA2ZH_VERSION}}.dump() + "\n"));
       return true;
     }
     return false;
@@ -274,6 +267,9 @@ uint16_t ModelServer::port() const { return implementation_->port(); }
 bool ModelServer::has_keys() const { return implementation_->has_keys(); }
 bool ModelServer::is_https() const { return implementation_->is_https(); }
 void ModelServer::start() { implementation_->start(); }
+void ModelServer::check_adapter_name(const std::string& name) const {
+  implementation_->check_adapter_name(name);
+}
 void ModelServer::set_model(LoadedModel model) { implementation_->set_model(std::move(model)); }
 void ModelServer::reload_adapters(const std::vector<std::pair<std::string, std::string>>& folders) {
   implementation_->reload_adapters(folders);

@@ -1,11 +1,14 @@
 #include "llama2zh/base/log.h"
 
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <cstdlib>
+#include <memory>
 #include <thread>
 #include <vector>
 
+#include "llama2zh/base/log_thread.h"
 #include "llama2zh/base/text.h"
 
 namespace llama2zh {
@@ -77,6 +80,38 @@ TEST(Log, LinesOfThreadsDoNotMix) {
     const std::string message = lines[i].substr(lines[i].size() - 50);
     EXPECT_EQ(message, std::string(50, message[0]));
   }
+}
+
+// Standard error is a pipe that nobody empties for now.
+TEST(Log, AThreadOfItsOwnWaitsForSlowReaders) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const int before = ::dup(STDERR_FILENO);
+  ::dup2(ends[1], STDERR_FILENO);
+  ::close(ends[1]);
+  const int64_t lost = lost_log_lines();
+  auto thread = std::make_unique<LogThread>();
+  for (int i = 0; i < 10000; ++i) {
+    log_info(std::string(100, 'x'));
+    log_plain("{}");
+  }
+  log_warning("the end");
+  EXPECT_GT(lost_log_lines(), lost);
+  std::string text;
+  std::thread reader([&] {
+    char bytes[65536];
+    for (ssize_t size = 0; (size = ::read(ends[0], bytes, sizeof(bytes))) > 0;)
+      text.append(bytes, static_cast<size_t>(size));
+  });
+  thread.reset();
+  log_warning("and more");
+  ::dup2(before, STDERR_FILENO);
+  ::close(before);
+  reader.join();
+  ::close(ends[0]);
+  EXPECT_THAT(text, HasSubstr(" warning: the end\n"));
+  EXPECT_THAT(text, HasSubstr("\n{}\n"));
+  EXPECT_THAT(text, EndsWith(" warning: and more\n"));
 }
 
 }  // namespace

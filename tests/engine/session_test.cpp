@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <csignal>
+
 #include "engine/engine_test_util.h"
 #include "llama2zh/base/error.h"
+#include "llama2zh/base/signals.h"
 #include "llama2zh/engine/generator.h"
 #include "llama2zh/model/lora.h"
 
@@ -47,6 +50,15 @@ TEST_F(Session, LoadsModelTokenizerAndStoredTemplate) {
   const LoadedModel other = load_for_inference(request);
   EXPECT_EQ(other.chat_template->name(), "llama2");
   EXPECT_EQ(other.model->compute_dtype(), at::kBFloat16);
+}
+
+TEST_F(Session, LoadingEndsWhereAStopIsAskedFor) {
+  LoadRequest request;
+  request.model = save("model", "");
+  request_stop(SIGTERM);
+  EXPECT_THROW(load_for_inference(request), Stopped);
+  clear_stop();
+  EXPECT_NO_THROW(load_for_inference(request));
 }
 
 TEST_F(Session, NoTemplateIsNotGuessed) {

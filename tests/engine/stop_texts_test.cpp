@@ -55,6 +55,15 @@ TEST_F(StopTexts, StopInsideTokensIsNeverReleased) {
   EXPECT_TRUE(stopped_);
 }
 
+TEST_F(StopTexts, TheStopMayStay) {
+  AnswerText answer(tokenizer_, {"STOP", "Px"}, {}, {.keep_stop = true});
+  std::string all;
+  for (const TokenId id : tokens_of({"ab", "cS", "TO", "Px", "Q"})) all += answer.push(id);
+  all += answer.finish();
+  EXPECT_EQ(all, "abcSTOP");
+  EXPECT_EQ(answer.stop_text(), "STOP");
+}
+
 TEST_F(StopTexts, FalseBeginningIsReleasedLater) {
   EXPECT_EQ(stream({"cS", "TO", "ab"}, {"STOP"}), (std::vector<std::string>{"c", "", "STOab", ""}));
   EXPECT_FALSE(stopped_);

@@ -1,5 +1,5 @@
 """What the page does against any server, also a real one."""
-from page_case import PageCase
+from page_case import OPTIONS, PageCase
 from selenium.webdriver.common.keys import Keys
 
 
@@ -38,6 +38,9 @@ class AnyServer(PageCase):
         self.assertEqual({key: request[key] for key in ("max_tokens", "temperature", "top_p", "repetition_penalty", "seed")},
                          {"max_tokens": 48, "temperature": 0.35, "top_p": 0.55, "repetition_penalty": 1.25, "seed": 42})
         self.assertEqual(request["messages"][0], {"role": "system", "content": "你只说中文。"})
+        if not OPTIONS.base_url:  # a scripted server tells what has reached it
+            reached = [entry["body"] for entry in self.server_log() if entry["path"] == "/v1/chat/completions"][-1]
+            self.assertEqual(reached, request)
         self.open()
         self.click("#settings-button")
         self.assertEqual(self.find("#temperature").get_property("value"), "0.35")

@@ -76,6 +76,16 @@ class Chat(Scripted):
         self.click("#new-chat")
         self.assertEqual(self.find("#model").get_property("value"), "medical")
 
+    def test_each_conversation_is_a_session_of_its_own(self):
+        self.ask("text 甲")
+        self.ask("text 乙")
+        self.click("#new-chat")
+        self.ask("text 丙")
+        first, second, other = [entry["session"] for entry in self.server_log() if entry["path"] == "/v1/chat/completions"][-3:]
+        self.assertRegex(first, r"^[0-9a-f]{24}$")
+        self.assertEqual(first, second)
+        self.assertNotEqual(first, other)
+
     def test_answer_goes_on_behind_another_conversation(self):
         self.ask("slow 60", wait=False)
         self.click("#new-chat")

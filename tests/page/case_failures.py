@@ -45,6 +45,17 @@ class Failures(Scripted):
         self.type_escape()
         self.wait(lambda: self.idle() and "需要有效的 API 密钥" in self.text(".answer:last-child .error-box"), "without a key it says so")
 
+    def test_refused_page_says_why_and_asks_for_no_key(self):
+        self.post_state({"refusing": "not called by this name"})
+        self.ask("text 好")
+        self.assertIn("not called by this name", self.text(".answer:last-child .error-detail"))
+        self.assertEqual(self.all("#key-dialog[open]"), [])
+        self.browser.get(self.base)
+        self.wait(lambda: "not called by this name" in self.text("#banner"), "the banner says why")
+        self.assertEqual(self.all("#key-dialog[open]"), [])
+        self.post_state({})
+        self.wait(lambda: not self.all("#banner:not([hidden])"), "connected")
+
     def failure(self, prompt, words):
         self.ask(prompt)
         self.assertIn(words, self.text(".answer:last-child .error-box"))

@@ -3,7 +3,7 @@
     python3 tests/page/fake_server.py [--port 8765]
 
 Prompts (see ANSWERS and `answer`): echo, slow N, long N, hostile, runaway, length, "429", "503", error, cut, silent, context; anything else: a sample answer.
-Tests read what was asked at GET /_test/log, and set {"key": "...", "loading_until": seconds from now} at POST /_test/state.
+Tests read what was asked at GET /_test/log, and set {"key": "...", "loading_for": seconds, "refusing": "why"} at POST /_test/state.
 """
 import argparse
 import http.server
@@ -86,7 +86,7 @@ RUNAWAY = "```livescript\n" + "$" * 90_000 + "\n```\n\n```python\nimport math\n`
 class State:
     def __init__(self):
         self.lock = threading.Lock()
-        self.log, self.key, self.ready_at, self.failed = [], None, 0.0, set()
+        self.log, self.key, self.ready_at, self.refusing, self.failed = [], None, 0.0, None, set()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -112,9 +112,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def note(self, body=None):
         with self.state.lock:
-            self.state.log.append({"method": self.command, "path": self.path, "body": body, "time": time.time()})
+            self.state.log.append({"method": self.command, "path": self.path, "body": body, "time": time.time(),
+                                   "session": self.headers.get("X-Session-Id")})
 
     def allowed(self):
+        if self.state.refusing:
+            self.refuse(403, self.state.refusing, "host_not_allowed")
+            return False
         if self.state.key is None or self.headers.get("Authorization") == f"Bearer {self.state.key}":
             return True
         self.refuse(401, "invalid API key", "invalid_api_key")
@@ -130,6 +134,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             name = "index.html" if path == "/" else path
             kind = page_assets.TYPES["." + name.rsplit(".", 1)[1]]
             return self.reply(200, file.read_bytes(), kind, page_assets.headers())
+        if path == "/health" and self.state.refusing:
+            return self.refuse(403, self.state.refusing, "host_not_allowed")
         if path == "/health":
             ready = time.time() >= self.state.ready_at
             return self.reply_json(200 if ready else 503, {"status": "ok" if ready else "loading"})
@@ -146,6 +152,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/_test/state":
             with self.state.lock:
                 self.state.key = body.get("key")
+                self.state.refusing = body.get("refusing")
                 self.state.ready_at = time.time() + body.get("loading_for", 0)
                 self.state.failed.clear()
             return self.reply_json(200, {})

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "http/raw_socket.h"
+#include "llama2zh/base/error.h"
 #include "llama2zh/model/lora.h"
 #include "serve/serve_test_util.h"
 
@@ -63,6 +65,54 @@ TEST_F(ServedAdapters, AreModelsOfTheirOwn) {
   server->reload_adapters({{"medical", folder_a.string()}});
   EXPECT_EQ(text_of("medical"), second);
   EXPECT_EQ(text_of("tiny"), base);
+}
+
+TEST_F(ServedAdapters, HaveOtherNamesThanTheModel) {
+  listen();
+  LoadedModel model = make_model();
+  model.adapters->add("tiny", save_adapter("a", 1, model.tokenizer->vocab_size()));
+  EXPECT_THROW(server->check_adapter_name("tiny"), Error);
+  EXPECT_NO_THROW(server->check_adapter_name("medical"));
+  EXPECT_THROW(server->set_model(std::move(model)), Error);
+}
+
+TEST_F(ServedAdapters, ReloadingEndsNoServer) {
+  begin();
+  // The file system's own exception, which is no Error.
+  server->reload_adapters({{"medical", std::string(5000, 'x')}});
+  EXPECT_EQ(get("/health").status, 200);
+}
+
+TEST_F(ServedAdapters, AtWorkAndWaitingAreToldInMetrics) {
+  options.engine.max_running = 1;
+  listen();
+  LoadedModel model = make_model();
+  const fs::path made = save_adapter("a", 1, model.tokenizer->vocab_size());
+  for (const char* name : {"medical", "law"}) model.adapters->add(name, made);
+  server->set_model(std::move(model));
+  std::vector<std::unique_ptr<RawSocket>> clients;
+  const auto ask = [&](const char* name) {
+    json body = chat_body("hello", 4000);
+    body["model"] = name;
+    body["ignore_eos"] = true;
+    const std::string text = body.dump();
+    clients.push_back(std::make_unique<RawSocket>(server->port()));
+    clients.back()->send(cat(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: ", text.size(),
+        "\r\n\r\n", text));
+  };
+  const auto told = [&](const std::string& running, const std::string& waiting) {
+    const std::string labels =
+        cat("running_lora_adapters=\"", running, "\",waiting_lora_adapters=\"", waiting, "\"}");
+    return testing::soon([&] { return get("/metrics").body.find(labels) != std::string::npos; });
+  };
+  EXPECT_TRUE(told("", ""));
+  ask("medical");
+  EXPECT_TRUE(told("medical", ""));
+  ask("law");
+  EXPECT_TRUE(told("medical", "law"));
+  clients.clear();
+  EXPECT_TRUE(told("", ""));
 }
 
 TEST_F(ServedAdapters, ComeAndGoOverHttpWhereThatIsAllowed) {

@@ -60,6 +60,11 @@ assert len({model_of(headers={"X-Session-Id": str(i)}.items()) for i in range(32
 assert ask("你好", headers={"Origin": f"http://127.0.0.1:{port}"}.items()).status == 200, "the page of this very site"
 assert ask("你好", headers={"Origin": "http://evil.example"}.items()).status == 403, "another site's page"
 
+named = ask("你好", headers={"X-Request-Id": "case-7"}.items()).headers["X-Request-Id"]
+assert named == "case-7", f"a client's request id: {named}"
+new = ask("你好").headers["X-Request-Id"]
+assert len(new) == 32, f"nginx's own request id: {new}"
+
 answer = ask("你好", stream=True, tokens=400)
 begin, times = time.monotonic(), []
 while answer.readline():

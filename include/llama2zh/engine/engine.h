@@ -1,8 +1,11 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "llama2zh/engine/adapter_registry.h"
 #include "llama2zh/engine/engine_config.h"
@@ -14,13 +17,21 @@ namespace llama2zh {
 
 // Counts since the start, and what is there now.
 struct EngineStats {
+  static constexpr auto kStepTokens =
+      std::to_array<int64_t>({1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384});
+
   int64_t running = 0, waiting = 0;  // sequences
   int64_t blocks = 0, used_blocks = 0;
   int64_t steps = 0, preemptions = 0;
   int64_t prompt_tokens = 0, generated_tokens = 0;
-  int64_t cached_prompt_tokens = 0;                 // that did not have to be computed
+  int64_t queried_prompt_tokens = 0;                // looked for in the prefix cache
+  int64_t cached_prompt_tokens = 0;                 // of these, found: not computed
   int64_t drafted_tokens = 0, accepted_tokens = 0;  // guessed ahead, and of these right
   int64_t finished = 0, failed = 0, cancelled = 0;  // requests
+  // Steps of at most so many tokens as kStepTokens says, and of more; their tokens in all.
+  std::array<int64_t, kStepTokens.size() + 1> steps_by_tokens{};
+  int64_t step_tokens = 0;
+  std::vector<std::string> running_adapters, waiting_adapters;  // of requests, each name once
 };
 
 // What an engine can use beside the model; all must outlive it.

@@ -41,7 +41,10 @@ struct Request {
   int64_t priority = 0;   // higher ones go first, and may interrupt lower ones
   // Tokens guessed at once, where the engine does at all; -1: as it is set.
   int64_t speculative_tokens = -1;
-  int64_t logprobs = -1;  // likeliest tokens to report beside each one; -1: no logprobs
+  int64_t logprobs = -1;             // likeliest tokens to report beside each one; -1: no logprobs
+  std::vector<TokenId> allowed_ids;  // the answer is made of these alone; empty: of any
+  bool keep_stop = false;            // what ended the answer, a stop text or id, stays in its text
+  bool skip_special = true;          // special tokens are no part of the text
 };
 
 struct SampledToken {
@@ -57,6 +60,8 @@ struct Completion {
   std::vector<TokenId> ids;
   std::vector<SampledToken> tokens;  // one for each id, where logprobs were asked for
   std::string finish_reason;         // "stop" (EOS, stop id, stop text), "length", "cancelled"
+  TokenId end_id = -1;               // the EOS or stop id that ended it, if one did
+  std::string stop_text;             // the stop text that ended it, if one did
   double beam_score = 0;             // with num_beams: by which answers are ordered
   double mean_logprob = 0;           // where logprobs were asked for, or with best_of
 };
@@ -71,7 +76,9 @@ struct RequestResult {
   std::vector<TokenLogprob> next_scores;  // kNextToken: one for each of next_ids, in their order
   bool cancelled = false;
   int64_t prompt_tokens = 0;
-  int64_t cached_tokens = 0;                        // of the prompt, found in the prefix cache
+  int64_t generated_tokens = 0;  // of all answers made, those that best_of dropped too
+  int64_t queried_tokens = 0;    // of the prompt, looked for in the prefix cache
+  int64_t cached_tokens = 0;     // of these, found
   int64_t drafted_tokens = 0, accepted_tokens = 0;  // guessed ahead, and of these right
   // Since it was submitted, until: it began to run, its first token, its end.
   double queued_seconds = 0, first_token_seconds = 0, total_seconds = 0;
@@ -86,9 +93,10 @@ struct RequestEvent {
   // Text that can't change any more: whole characters, nothing that may become a stop text. Often
   // empty. All texts of an answer joined are its Completion::text.
   std::string text;
-  const SampledToken* token = nullptr;    // the new token; null for an end without one
-  std::string finish_reason;              // set with the answer's last event, unless it is cut off
-  const RequestResult* result = nullptr;  // set with the request's last event, alone
+  const SampledToken* token = nullptr;     // the new token; null for an end without one
+  std::string finish_reason;               // set with the answer's last event, unless it is cut off
+  const Completion* completion = nullptr;  // the whole answer, where finish_reason is set
+  const RequestResult* result = nullptr;   // set with the request's last event, alone
 };
 // Called from the thread that steps the engine, in order; it may call cancel() and submit(). What it
 // throws cancels the request.

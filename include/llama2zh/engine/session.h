@@ -37,7 +37,8 @@ struct LoadRequest {
   std::string device = "auto";
   bool allow_other_base = false;  // go on where an adapter's manifest names another base
 };
-// Vocabulary sizes are compared before any weight is loaded.
+// Vocabulary sizes are compared before any weight is loaded. Throws Stopped where a stop is asked for
+// on the way.
 LoadedModel load_for_inference(const LoadRequest& request);
 
 }  // namespace llama2zh

@@ -26,6 +26,7 @@ struct ServeConfig {
   std::string access_log = "text";
   bool log_prompts = false;
   bool allow_adapter_loading = false;
+  bool allow_priority = false;
   static auto options() {
     using T = ServeConfig;
     return std::tuple(
@@ -33,7 +34,7 @@ struct ServeConfig {
                "Name of the model for clients; empty: that of its folder."),
         option("api_key_file", &T::api_key_file,
                "File with one key a line (# begins a comment); with it, or with keys separated by "
-               "commas in LLAMA2ZH_API_KEYS, every route but health, version and the page wants "
+               "commas in LLAMA2ZH_API_KEYS, every route but health and the page wants "
                "`Authorization: Bearer KEY`."),
         option("cors_origins", &T::cors_origins,
                "Origins whose pages may call this server (https://example.org); * for all."),
@@ -68,7 +69,9 @@ struct ServeConfig {
         option("log_prompts", &T::log_prompts, "Prompts and answers too."),
         option("allow_adapter_loading", &T::allow_adapter_loading,
                "Let clients load and remove adapters: POST /v1/load_lora_adapter and "
-               "/v1/unload_lora_adapter. They name folders of this machine."));
+               "/v1/unload_lora_adapter. They name folders of this machine."),
+        option("allow_priority", &T::allow_priority,
+               "Let clients set `priority`, by which requests go before those of others."));
   }
 };
 

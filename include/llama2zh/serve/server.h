@@ -34,9 +34,12 @@ class ModelServer {
   bool has_keys() const;
   bool is_https() const;
   void start();
-  void set_model(LoadedModel model);  // once; from now on requests are answered
+  // kUsage for the name that clients call the model itself by.
+  void check_adapter_name(const std::string& name) const;
+  // Once; from now on requests are answered. Its adapters' names are checked as above.
+  void set_model(LoadedModel model);
   // Reads the adapters' folders again, those that are named in `folders` (name, folder): new requests
-  // get the new weights. One that does not fit is reported, and the one before stays.
+  // get the new weights. One that can't be read or does not fit is reported, and the one before stays.
   void reload_adapters(const std::vector<std::pair<std::string, std::string>>& folders);
   // New requests get 503; waits for those under way, `seconds` at most, or until `give_up()`. True if
   // all were answered.
