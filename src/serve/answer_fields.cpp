@@ -191,16 +191,11 @@ AnswerFields read_answer_fields(const BodyFields& body, const ServedModel& model
       sampling.early_stopping = early->is_boolean() ? (early->get<bool>() ? "true" : "false")
                                                     : body.text("early_stopping").value_or("false");
   }
-  if (*outputs == json{{"json_object", true}})
-    return json_schema_constraint(R"({"type": "object"})");
-  if (!outputs->is_object()) body.refuse("structured_outputs", "is no object");
-  const BodyFields fields(*outputs, "structured_outputs.");
-  for (const auto& [name, value] : outputs->items())
-    if (name != "json" && name != "regex" && name != "choice" && name != "grammar" &&
-        !value.is_null())
-      fields.refuse(name.c_str(),
-                    "is not supported; json, json_object, regex, choice and grammar are");
-  return read_guided(fields, "", text, place + "/structured_outputs");
+  request.priority = read_priority(body, model);
+  request.constraint = read_constraint(body, text);
+  request.allowed_ids = read_allowed_ids(body, model);
+  request.keep_stop = body.flag("include_stop_str_in_output").value_or(false);
+  request.skip_special = body.flag("skip_special_tokens").value_or(true);
   out.stream = body.flag("stream").value_or(false);
   out.token_ids = body.flag("return_token_ids").value_or(false);
   out.request_id = read_request_id(body);
