@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Training here and with transformers + PEFT, one after the other on this machine, with the same recipe and the same model; prints both and their ratios.
-# usage: scripts/bench_train.sh [--shape m13|m135|tiny] [--micro-batch N] [--block N] [--steps N] [--sft TOKENIZER ROWS] [--work DIR]
+# usage: scripts/bench_train.sh [--shape m13|m135|tiny] [--micro-batch N] [--block N] [--steps N] [--sft TOKENIZER ROWS | --ranks TOKENIZER TEXT] [--work DIR]
 #   --sft     fine-tuning on real rows instead (alpaca's JSON array): packed here, packed and padded there
+#   --ranks   instead, without a peer: two processes of one thread each against one of two threads, the same tokens a step; tokens/s of the best step after the first
 #   --work    where the model of random weights is made and kept (default: the cache folder)
 # The peers' scripts are ../shared/bench (LLAMA2ZH_SHARED moves ../shared); their Python is that of scripts/oracles.sh, or LLAMA2ZH_ORACLE_PYTHON.
 source "$(dirname "$0")/common.sh"
 
-shape=m13 micro_batch= block= steps=3 tokenizer= rows= work=$cache/bench
+shape=m13 micro_batch= block= steps=3 tokenizer= rows= text= work=$cache/bench
 while [ $# -gt 0 ]; do
   case $1 in
     --shape) shape=$2; shift ;;
@@ -14,8 +15,9 @@ while [ $# -gt 0 ]; do
     --block) block=$2; shift ;;
     --steps) steps=$2; shift ;;
     --sft) tokenizer=$2 rows=$3; shift 2 ;;
+    --ranks) tokenizer=$2 text=$3; shift 2 ;;
     --work) work=$2; shift ;;
-    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) die "unknown option $1 (see --help)" ;;
   esac
   shift
@@ -27,11 +29,36 @@ case $shape in
   tiny) sizes=(--layers 2 --hidden 64 --inter 172 --heads 4 --kv 2 --vocab "${BENCH_VOCAB:-512}") ; : "${micro_batch:=2}" ;;
   *) die "unknown shape $shape: m13, m135 or tiny" ;;
 esac
+# The same for init-model, whose vocabulary is the tokenizer's.
+case $shape in
+  m13) shape_options=(--num-hidden-layers 4 --hidden-size 4096 --intermediate-size 11008 --num-attention-heads 32) ;;
+  m135) shape_options=(--num-hidden-layers 30 --hidden-size 576 --intermediate-size 1536 --num-attention-heads 9 --num-key-value-heads 3) ;;
+  tiny) shape_options=(--num-hidden-layers 2 --hidden-size 64 --intermediate-size 172 --num-attention-heads 4 --num-key-value-heads 2) ;;
+esac
 [ -n "$block" ] || { [ -n "$rows" ] && block=1024 || block=512; }
+program=${LLAMA2ZH:-$root/build/llama2zh}
+[ -x "$program" ] || die "$program is missing: run scripts/build.sh"
+
+# pretrain NAME ACCUMULATION BEFORE...: trains what is in $work/ranks, started by the words BEFORE; its best tokens/s.
+pretrain() {
+  local output=$work/ranks/$1 accumulation=$2
+  shift 2
+  say "$*"
+  "$@" pretrain --model.path "$work/ranks/model" --model.device cpu --data.train_files "$text" --data.block_size "$block" --lora.rank 24 --lora.dropout 0.1 \
+    --train.micro_batch_size "$micro_batch" --train.gradient_accumulation_steps "$accumulation" --train.max_steps $((steps + 1)) --train.logging_steps 1 \
+    --overwrite --output_dir "$output" >&2
+  sed -n 's/.*"tokens_per_second":\([0-9.]*\).*/\1/p' "$output/trainer_log.jsonl" | tail -n +2 | sort -g | tail -n 1
+}
+if [ -n "$text" ]; then
+  mkdir -p "$work/ranks"
+  "$program" init-model --tokenizer "$tokenizer" "${shape_options[@]}" --dtype bfloat16 --output "$work/ranks/model" --overwrite >&2
+  one=$(OMP_NUM_THREADS=2 pretrain one 2 "$program")
+  two=$(OMP_NUM_THREADS=1 pretrain two 1 "$program" launch --nproc-per-node 2 --)
+  awk -v one="$one" -v two="$two" 'BEGIN { printf "tokens/s: one process of two threads %.1f, two processes of one thread %.1f, ratio %.2f\n", one, two, two / one }'
+  exit 0
+fi
 peers=${LLAMA2ZH_SHARED:-$root/../shared}/bench
 [ -e "$peers/hf_train.py" ] || die "the peers' scripts are not in $peers"
-program=$root/build/llama2zh
-[ -x "$program" ] || die "build/llama2zh is missing: run scripts/build.sh"
 python=${LLAMA2ZH_ORACLE_PYTHON:-$("$root/scripts/oracles.sh")}
 mkdir -p "$work"
 model=$work/$shape

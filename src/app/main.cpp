@@ -1,11 +1,12 @@
 // The program: finds the verb in the table and turns errors into one line and an exit code (0 done,
-// 1 error, 2 usage, 128 + signal stopped by it).
+// 1 error, 2 usage, 65 training diverged, 128 + signal stopped by it).
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <string>
 #include <vector>
 
+#include "llama2zh/base/diverged.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/reason.h"
@@ -17,6 +18,9 @@ namespace {
 int run(int argc, char** argv) {
   try {
     return llama2zh::run_command_line(std::vector<std::string>(argv + 1, argv + argc));
+  } catch (const llama2zh::Diverged& error) {
+    llama2zh::log_error(error.what());
+    return error.kExitCode;
   } catch (const llama2zh::Error& error) {
     llama2zh::log_error(error.what());
     return error.exit_code();

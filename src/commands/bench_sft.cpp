@@ -68,12 +68,13 @@ int run_bench_sft(const std::vector<std::string>& args) {
   options.block_size = run.data.block_size;
   options.micro_batch_size = run.train.micro_batch_size;
   options.packing = run.data.packing;
+  options.cross_documents = run.data.cross_documents;
   options.shuffle = run.data.shuffle;
   options.seed = static_cast<uint64_t>(run.train.seed);
   options.pad_id = tokenizer.eos_id();
   const BatchLoader loader(data.train.rows, options);
-  const BenchMeasurement measurement =
-      measure_steps(*model.model, run.train, loader, bench.warmup, bench.steps);
+  const BenchMeasurement measurement = measure_steps(
+      *model.model, run.train, sharding_of(run.distributed), loader, bench.warmup, bench.steps);
   ordered_json report = bench_report("sft", model, run, measurement);
   report["packing"] = run.data.packing;
   add_row_rates(report, measurement);

@@ -63,8 +63,8 @@ int run_bench_train(const std::vector<std::string>& args) {
   options.micro_batch_size = run.train.micro_batch_size;
   options.shuffle = false;
   const BatchLoader loader(rows, options);
-  const BenchMeasurement measurement =
-      measure_steps(*model.model, run.train, loader, bench.warmup, bench.steps);
+  const BenchMeasurement measurement = measure_steps(
+      *model.model, run.train, sharding_of(run.distributed), loader, bench.warmup, bench.steps);
   print_report(bench_report("train", model, run, measurement), bench.json_output);
   return 0;
 }

@@ -11,6 +11,7 @@
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/model/lora.h"
+#include "llama2zh/train/rope_scaling.h"
 
 namespace llama2zh {
 namespace {
@@ -40,6 +41,10 @@ OptionTable bench_option_table(BenchOptions& bench, RunConfig& run) {
 }
 
 BenchModel open_bench_model(const BenchOptions& bench, RunConfig& run) {
+  if (!run.model.peft_path.empty()) {
+    fail_usage("model.peft_path", "a bench measures a new adapter: this one would not be read",
+               "leave it out, and give lora.* its ranks");
+  }
   if (bench.shape.empty() == run.model.path.empty()) {
     fail_usage("bench", "expected either --shape or --model.path",
                cat("shapes are ", join(shape_names(), ", ")));
@@ -49,13 +54,15 @@ BenchModel open_bench_model(const BenchOptions& bench, RunConfig& run) {
   LlamaConfig config;
   const auto seed = static_cast<uint64_t>(run.train.seed);
   if (bench.shape.empty()) {
-    const OpenModel open = open_model(run.model.path);
+    OpenModel open = open_model(run.model.path);
+    apply_rope_scaling(run.model.rope_scaling, open.config);
     config = open.config;
     const at::ScalarType dtype = parse_dtype(run.model.dtype, config, device);
     result.name = std::filesystem::path(run.model.path).filename().string();
     result.model = load_model(open, dtype, device);
   } else {
     config = named_shape(bench.shape);
+    apply_rope_scaling(run.model.rope_scaling, config);
     const at::ScalarType dtype = parse_dtype(run.model.dtype, config, device);
     result.name = bench.shape;
     result.model = random_model(config, seed, dtype, device);
@@ -68,11 +75,16 @@ BenchModel open_bench_model(const BenchOptions& bench, RunConfig& run) {
   result.model->for_each_projection([&](const std::string&, const Linear& linear) {
     if (linear.quantized) result.weight_bytes += linear.quantized->bytes();
   });
+  const TrainScope scope{run.train.first_trained_row, run.train.freeze};
   if (run.method == "full") {
-    train_all_parameters(*result.model);
+    train_all_parameters(*result.model, scope);
   } else {
-    inject_lora(*result.model, run.lora, seed);
+    inject_lora(*result.model, run.lora, seed, scope);
   }
+  for (const NamedParameter& parameter : trained_parameters(*result.model)) {
+    result.trained += parameter.tensor.numel();
+  }
+  if (result.trained == 0) fail_usage("train.freeze", "nothing is left to train", "freeze less");
   return result;
 }
 
@@ -88,6 +100,7 @@ ordered_json bench_report(const std::string& what, const BenchModel& bench, cons
   return {{"what", what},
           {"model", bench.name},
           {"method", run.method},
+          {"trained", bench.trained},
           {"dtype", run.model.dtype},
           {"device", run.model.device},
           {"threads", at::get_num_threads()},
@@ -95,6 +108,8 @@ ordered_json bench_report(const std::string& what, const BenchModel& bench, cons
           {"micro_batch", run.train.micro_batch_size},
           {"accumulation", run.train.gradient_accumulation_steps},
           {"checkpointing", run.train.gradient_checkpointing},
+          {"zero_stage", run.distributed.zero_stage},
+          {"offload", run.distributed.offload_optimizer},
           {"loss", measured(sum.loss)},
           {"fwdbwd_s", measured(backward)},
           {"opt_s", measured(update)},

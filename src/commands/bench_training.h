@@ -29,15 +29,18 @@ struct BenchOptions {
   }
 };
 
-// The bench's options, then those of a run: any of them can be measured.
+// The bench's options, then those of a run: all that decides what a step costs can be measured. What
+// is around the steps (log, evaluation, checkpoints) is not there.
 OptionTable bench_option_table(BenchOptions& bench, RunConfig& run);
 
 // A model ready to be trained as `run` says, from model.path or of random weights; device and dtype
-// are resolved in `run`. kUsage unless exactly one of shape and model.path is given.
+// are resolved in `run`. kUsage unless exactly one of shape and model.path is given, and for
+// model.peft_path.
 struct BenchModel {
   std::unique_ptr<Llama> model;
   std::string name;
   uint64_t weight_bytes = 0;  // of the base in its stored type
+  int64_t trained = 0;        // numbers
 };
 BenchModel open_bench_model(const BenchOptions& bench, RunConfig& run);
 

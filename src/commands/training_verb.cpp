@@ -5,6 +5,7 @@
 #include <functional>
 #include <thread>
 
+#include "llama2zh/base/diverged.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/signals.h"
@@ -110,9 +111,12 @@ int run_training_verb(const CommandSpec& spec, RowKind kind, const std::vector<s
   } catch (const Error& error) {
     const int64_t rank = read_rank_environment().rank;
     if (rank == 0) throw;
-    if (ended_by_first_rank()) return error.exit_code();
+    const bool diverged = dynamic_cast<const Diverged*>(&error) != nullptr;
+    if (ended_by_first_rank()) return diverged ? Diverged::kExitCode : error.exit_code();
     const std::string name = cat("rank ", rank), text = error.what();
-    throw Error(error.kind(), text.starts_with(name) ? "" : name, text);
+    const std::string where = text.starts_with(name) ? "" : name;
+    if (diverged) throw Diverged(where, text);
+    throw Error(error.kind(), where, text);
   }
 }
 

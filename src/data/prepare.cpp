@@ -9,7 +9,6 @@
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/progress.h"
-#include "llama2zh/base/signals.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/formats/manifest.h"
 
@@ -63,7 +62,7 @@ bool run_files(const DataConfig& config, const PrepareOptions& options, const Ro
   PrepareProgress progress(options.files);
   Clock::time_point journaled = Clock::now();
   int64_t chunks = 0;
-  bool stopped = stop_requested();
+  bool stopped = options.stop();
   if (!stopped && !(config.max_rows > 0 && collector.state().counts[0].rows >= config.max_rows)) {
     encode_files(options.files, start, encoder, config.threads, [&](EncodedChunk& chunk) {
       const bool more = collector.take(chunk);
@@ -71,7 +70,7 @@ bool run_files(const DataConfig& config, const PrepareOptions& options, const Ro
       const RowCollector::State& state = collector.state();
       progress.update(chunk, state.counts[0].rows + state.counts[1].rows, builder.tokens(),
                       state.counts[0].bad);
-      stopped = stop_requested();
+      stopped = options.stop();
       const double passed = std::chrono::duration<double>(Clock::now() - journaled).count();
       if (stopped || passed >= options.journal_seconds) {
         ChunkPlace next = chunk.place;

@@ -21,7 +21,6 @@
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/hash.h"
 #include "llama2zh/base/log.h"
-#include "llama2zh/base/signals.h"
 #include "llama2zh/base/text.h"
 
 namespace llama2zh {
@@ -34,14 +33,14 @@ constexpr const char* kLockSuffix = ".lock";
 // Held while an entry is looked at and built; gone with the process.
 class EntryLock {
  public:
-  // Waits; false if a stop was asked for meanwhile.
-  bool take(const fs::path& path) {
+  // Waits; false if there is to be a stop meanwhile.
+  bool take(const fs::path& path, const std::function<bool()>& stop) {
     fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd_ < 0) fail_io(path.string(), "the cache can't be written to", errno);
     for (bool said = false; ::flock(fd_, LOCK_EX | LOCK_NB) != 0; said = true) {
       if (errno != EWOULDBLOCK) break;  // a file system without locks
       if (!said) log_info(cat("waiting for another process that tokenises into ", path.string()));
-      if (stop_requested()) return false;
+      if (stop()) return false;
       std::this_thread::sleep_for(kPoll);
     }
     ::futimens(fd_, nullptr);  // used now
@@ -167,11 +166,13 @@ fs::path cache_folder(const DataConfig& config) {
 
 std::optional<fs::path> cached_store(const DataConfig& config, RowKind kind,
                                      const Tokenizer& tokenizer,
-                                     const std::vector<std::string>& files, double held_out) {
+                                     const std::vector<std::string>& files, double held_out,
+                                     const std::function<bool()>& stop) {
   PrepareOptions options;
   options.files = files;
   options.held_out = held_out;
   options.existing = Existing::kReplace;
+  options.stop = stop;
   const fs::path folder = cache_folder(config);
   std::error_code error;
   fs::create_directories(folder, error);
@@ -180,7 +181,7 @@ std::optional<fs::path> cached_store(const DataConfig& config, RowKind kind,
   const std::string stem = entry_stem(kind, files);
   options.output = folder / cat(stem, "-", options_hash(key));
   EntryLock lock;
-  if (!lock.take(options.output.string() + kLockSuffix)) return std::nullopt;
+  if (!lock.take(options.output.string() + kLockSuffix, stop)) return std::nullopt;
   if (is_fresh(options.output, key)) {
     log_debug(cat("tokens of ", files[0], files.size() > 1 ? " ..." : "", " from ",
                   options.output.string()));

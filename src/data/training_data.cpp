@@ -77,8 +77,9 @@ SplitSide side_of(const RowSource& rows) { return {rows.size(), rows.total_token
 
 class Opener {
  public:
-  Opener(const DataConfig& config, RowKind kind, const Tokenizer& tokenizer)
-      : config_(config), kind_(kind), tokenizer_(tokenizer) {}
+  Opener(const DataConfig& config, RowKind kind, const Tokenizer& tokenizer,
+         const std::function<bool()>& stop)
+      : config_(config), kind_(kind), tokenizer_(tokenizer), stop_(stop) {}
 
   bool stopped() const { return stopped_; }
 
@@ -91,7 +92,7 @@ class Opener {
       made_here = made_here && raw;
       if (!raw) check_store_options(named.store, held_out);
       std::optional<fs::path> folder = named.store;
-      if (raw) folder = cached_store(config_, kind_, tokenizer_, named.files, held_out);
+      if (raw) folder = cached_store(config_, kind_, tokenizer_, named.files, held_out, stop_);
       stopped_ = stopped_ || !folder;
       if (stopped_) return {};
       const StoreInfo info = read_store_info(*folder);
@@ -181,6 +182,7 @@ class Opener {
   const DataConfig& config_;
   RowKind kind_;
   const Tokenizer& tokenizer_;
+  const std::function<bool()>& stop_;
   bool stopped_ = false;
 };
 
@@ -204,11 +206,11 @@ void add_validation(RowSet set, const std::string& name, std::vector<RowSet>& se
 
 }  // namespace
 
-TrainingData open_training_data(const DataConfig& config, RowKind kind,
-                                const Tokenizer& tokenizer) {
+TrainingData open_training_data(const DataConfig& config, RowKind kind, const Tokenizer& tokenizer,
+                                const std::function<bool()>& stop) {
   check_names(config);
   TrainingData data;
-  Opener opener(config, kind, tokenizer);
+  Opener opener(config, kind, tokenizer, stop);
   SetNames names;
   const bool own_sets = config.validation_files.empty();
   const double held_out = own_sets ? config.validation_split : 0;

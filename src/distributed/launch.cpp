@@ -11,7 +11,7 @@
 
 #include "distributed/meeting_port.h"
 #include "distributed/supervisor.h"
-#include "llama2zh/base/error.h"
+#include "llama2zh/base/diverged.h"
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/progress.h"
 #include "llama2zh/base/text.h"
@@ -20,6 +20,11 @@ namespace llama2zh {
 namespace {
 
 constexpr int kUsageExitCode = 2;
+
+// Whether the ranks would come to the same end again.
+bool is_final(const RankFailure& failure) {
+  return failure.exit_code == kUsageExitCode || failure.exit_code == Diverged::kExitCode;
+}
 
 std::optional<std::string> own_variable(const char* name) {
   const char* value = std::getenv(name);
@@ -76,12 +81,13 @@ void print_last_lines(const RankFailure& failure) {
   std::string problem = how_it_ended(failure);
   if (!failure.last_words.empty() && failure.rank != 0)
     problem += cat(", after: ", failure.last_words);
-  const bool usage = failure.exit_code == kUsageExitCode;
   const bool above = failure.last_lines.empty() || failure.rank == 0;
   std::string remedy = above ? "its output is above" : "";
   if (failure.signal == SIGKILL) {
     remedy = "if nobody killed it, the host ran out of memory (see dmesg)";
   }
+  if (failure.exit_code == Diverged::kExitCode) throw Diverged(who(failure), problem, remedy);
+  const bool usage = failure.exit_code == kUsageExitCode;
   throw Error(usage ? ErrorKind::kUsage : ErrorKind::kIo, who(failure), problem, remedy);
 }
 
@@ -99,7 +105,7 @@ int launch_ranks(const LaunchPlan& plan, const LaunchConfig& config,
   make_log_folder(config.log_dir);
   Supervisor supervisor({.shutdown_timeout = config.shutdown_timeout,
                          .log_dir = config.log_dir,
-                         .rank0_on_terminal = stderr_is_terminal()});
+                         .rank0_on_terminal = stderr_is_terminal() && config.log_dir.empty()});
   for (int64_t restart = 0;; ++restart) {
     const StartResult start =
         supervisor.run(commands_of_start(plan, config, command, restart), restart);
@@ -115,8 +121,8 @@ int launch_ranks(const LaunchPlan& plan, const LaunchConfig& config,
     }
     const RankFailure& failure = *start.failure;
     print_last_lines(failure);
-    const bool usage = failure.exit_code == kUsageExitCode;
-    if (usage || start.signal != 0 || restart == config.max_restarts) fail_with(failure);
+    const bool last = restart == config.max_restarts;
+    if (is_final(failure) || start.signal != 0 || last) fail_with(failure);
     log_warning(cat(who(failure), " ", how_it_ended(failure),
                     ": starting all ranks again (restart ", restart + 1, " of ",
                     config.max_restarts, ")"));

@@ -18,6 +18,7 @@
 
 #include "distributed/address.h"
 #include "distributed/meeting.h"
+#include "distributed/wait_watch.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/reason.h"
 #include "llama2zh/base/text.h"
@@ -69,14 +70,18 @@ bool is_transport_error(const std::exception& error) {
 }  // namespace
 
 struct ProcessGroup::State {
+  State(int64_t rank, std::chrono::milliseconds patience) : watch(rank, patience) {}
+  WaitWatch watch;
   c10::intrusive_ptr<c10d::Store> store;
   c10::intrusive_ptr<Gloo> gloo;
   c10::intrusive_ptr<c10d::ProcessGroup> group;
 };
 
 ProcessGroup::ProcessGroup(const RankEnvironment& environment, at::Device device,
-                           std::chrono::milliseconds timeout)
-    : environment_(environment), timeout_(timeout), state_(std::make_unique<State>()) {
+                           std::chrono::milliseconds timeout, std::chrono::milliseconds patience)
+    : environment_(environment),
+      timeout_(timeout),
+      state_(std::make_unique<State>(environment.rank, patience)) {
 #ifndef USE_C10D_NCCL
   if (device.is_cuda()) {
     fail_usage("model.device", "several ranks on CUDA need a build with CUDA",
@@ -135,7 +140,13 @@ void ProcessGroup::fail(const std::string& what, const std::string& problem) {
 }
 
 void ProcessGroup::guarded(const std::string& what, const std::function<void()>& communicate) {
+  exchange(what, /*computes=*/true, communicate);
+}
+
+void ProcessGroup::exchange(const std::string& what, bool computes,
+                            const std::function<void()>& communicate) {
   try {
+    const WaitWatch::Stay stay(state_->watch, what, computes);
     communicate();
   } catch (const Error&) {
     throw;
@@ -146,7 +157,7 @@ void ProcessGroup::guarded(const std::string& what, const std::function<void()>&
 }
 
 void ProcessGroup::all_reduce(at::Tensor& tensor, const std::string& what) {
-  guarded(what, [&] {
+  exchange(what, /*computes=*/false, [&] {
     std::vector<at::Tensor> tensors{tensor};
     backend().allreduce(tensors)->wait();
   });
@@ -167,7 +178,7 @@ at::Tensor ProcessGroup::all_gather(const at::Tensor& tensor, const std::string&
   std::vector<int64_t> shape = tensor.sizes().vec();
   shape.insert(shape.begin(), size());
   at::Tensor result = at::empty(shape, tensor.options());
-  guarded(what, [&] {
+  exchange(what, /*computes=*/false, [&] {
     std::vector<std::vector<at::Tensor>> outputs{result.unbind(0)};
     std::vector<at::Tensor> inputs{tensor};
     backend().allgather(outputs, inputs)->wait();
@@ -184,7 +195,7 @@ at::Tensor ProcessGroup::gather(const at::Tensor& tensor, const std::string& wha
     result = at::empty(shape, tensor.options());
     outputs.push_back(result.unbind(0));
   }
-  guarded(what, [&] {
+  exchange(what, /*computes=*/false, [&] {
     std::vector<at::Tensor> inputs{tensor};
     backend().gather(outputs, inputs)->wait();
   });
@@ -192,7 +203,7 @@ at::Tensor ProcessGroup::gather(const at::Tensor& tensor, const std::string& wha
 }
 
 void ProcessGroup::broadcast(at::Tensor& tensor, int64_t root, const std::string& what) {
-  guarded(what, [&] {
+  exchange(what, /*computes=*/false, [&] {
     std::vector<at::Tensor> tensors{tensor};
     c10d::BroadcastOptions options;
     options.rootRank = root;
@@ -203,7 +214,7 @@ void ProcessGroup::broadcast(at::Tensor& tensor, int64_t root, const std::string
 // A broadcast by each rank, all under way together: an all-gather of Gloo's would take as much memory
 // again.
 void ProcessGroup::share_parts(at::Tensor& whole, const std::string& what) {
-  guarded(what, [&] {
+  exchange(what, /*computes=*/false, [&] {
     std::vector<c10::intrusive_ptr<c10d::Work>> under_way;
     for (int64_t root = 0; root < size(); ++root) {
       std::vector<at::Tensor> part{whole.chunk(size())[static_cast<size_t>(root)]};

@@ -69,11 +69,11 @@ StepTiming BenchMeasurement::sum() const {
   return total;
 }
 
-BenchMeasurement measure_steps(Llama& model, const TrainerConfig& config, const BatchLoader& loader,
-                               int64_t warmup, int64_t steps) {
+BenchMeasurement measure_steps(Llama& model, const TrainerConfig& config, const Sharding& sharding,
+                               const BatchLoader& loader, int64_t warmup, int64_t steps) {
   BenchMeasurement measurement;
   measurement.product_peak = measure_product_peak(model.compute_dtype(), model.device());
-  StepRunner runner(model, config, warmup + steps);
+  StepRunner runner(model, config, warmup + steps, /*group=*/nullptr, /*loss=*/nullptr, sharding);
   const StepCost cost(model);
   BatchCursor cursor(loader);
   for (int64_t step = 0; step < warmup + steps; ++step) {

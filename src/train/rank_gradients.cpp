@@ -2,6 +2,7 @@
 // but of its many rows a step touches few.
 #include "llama2zh/train/rank_gradients.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/_unique.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
@@ -22,9 +23,14 @@ RankGradients::RankGradients(ProcessGroup& group, const Llama& model, const Shar
     : group_(&group) {
   const bool sharded = optimizer.shard_gradient().defined();
   for (const NamedParameter& parameter : optimizer.parameters()) {
-    const bool embeddings = !sharded && parameter.tensor.is_same(model.embed_tokens) &&
-                            !model.config.tie_word_embeddings;
-    (embeddings ? embeddings_ : summed_in_backward_.emplace_back()) = parameter.tensor;
+    const bool whole = parameter.tensor.is_same(model.embed_tokens);
+    const bool last_rows = parameter.tensor.is_same(model.embed_tokens_rows);
+    if (sharded || model.config.tie_word_embeddings || !(whole || last_rows)) {
+      summed_in_backward_.push_back(parameter.tensor);
+      continue;
+    }
+    embeddings_ = parameter.tensor;
+    first_row_ = parameter.first_row;
   }
   if (sharded) {
     reducer_ = std::make_unique<ShardReducer>(group, optimizer.layout(), summed_in_backward_,
@@ -57,7 +63,8 @@ void RankGradients::finish(const std::vector<PackedBatch>& batches, const std::s
   for (const PackedBatch& batch : batches) {
     if (batch.supervised > 0) ids.push_back(batch.ids);
   }
-  const at::Tensor touched = std::get<0>(at::_unique(at::cat(ids))).to(embeddings_.device());
+  at::Tensor touched = std::get<0>(at::_unique(at::cat(ids))) - first_row_;
+  touched = touched.masked_select(touched >= 0).to(embeddings_.device());
   at::Tensor gradient = embeddings_.grad();
   if (!gradient.defined()) gradient = at::zeros_like(embeddings_.detach());
   sum_touched_rows(*group_, gradient, touched, what);

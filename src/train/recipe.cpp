@@ -126,10 +126,11 @@ TrainOutcome run_training(RunConfig config, RowKind kind, const SampleGenerator&
   check_output_folder(config);
   check_preference(config);
   const Sharding sharding = sharding_of(config.distributed);
-  RunInputs inputs = open_inputs(config, kind);
+  RunInputs inputs = open_inputs(config, kind, [&] { return stop.asked(); });
   if (inputs.data.stopped) {
     tell_others_of_stop(config, environment, inputs.device);
-    log_info("stopped while the data were prepared");
+    log_info(cat("stopped while the data were prepared: ", stop.reason(),
+                 "; the same command goes on from there"));
     return TrainOutcome::kStopped;
   }
   const BestModelRule measurable(config.train, set_names(inputs.data.validation));

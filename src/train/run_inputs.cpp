@@ -12,6 +12,7 @@
 #include "llama2zh/model/adapter_base.h"
 #include "llama2zh/model/load.h"
 #include "llama2zh/model/lora.h"
+#include "llama2zh/train/rope_scaling.h"
 #include "llama2zh/train/schedule.h"
 #include "train/parameter_plan.h"
 
@@ -81,18 +82,7 @@ void check_modules(const std::vector<std::string>& names, const std::vector<std:
 // An adapter that is continued keeps its scaling unless another is asked for.
 void scale_positions(const RunConfig& config, LlamaConfig& model) {
   if (!config.model.peft_path.empty()) adopt_rope(config.model.peft_path, model);
-  const RopeScalingConfig& asked = config.model.rope_scaling;
-  if (asked.rope_type.empty()) return;
-  RopeConfig scaling;
-  scaling.type = asked.rope_type;
-  scaling.factor = asked.factor;
-  scaling.original_max_position_embeddings = asked.original_max_position_embeddings;
-  scaling.beta_fast = asked.beta_fast;
-  scaling.beta_slow = asked.beta_slow;
-  scaling.attention_factor = asked.attention_factor;
-  scaling.low_freq_factor = asked.low_freq_factor;
-  scaling.high_freq_factor = asked.high_freq_factor;
-  set_rope_scaling(model, scaling);
+  apply_rope_scaling(config.model.rope_scaling, model);
 }
 
 void check_lengths(const RunConfig& config, const LlamaConfig& model) {
@@ -141,7 +131,7 @@ std::vector<SourcePlan> plan_sources(const TrainingData& data, const BatchLoader
 
 }  // namespace
 
-RunInputs open_inputs(RunConfig& config, RowKind kind) {
+RunInputs open_inputs(RunConfig& config, RowKind kind, const std::function<bool()>& stop) {
   if (config.model.path.empty()) {
     fail_usage("model.path", "no model was named", "set model.path or pass --model.path");
   }
@@ -180,7 +170,7 @@ RunInputs open_inputs(RunConfig& config, RowKind kind) {
   check_lengths(config, open.config);
   config.model.device = device.str();
   config.model.dtype = dtype_name(dtype);
-  TrainingData data = open_training_data(config.data, kind, tokenizer);
+  TrainingData data = open_training_data(config.data, kind, tokenizer, stop);
   if (!data.stopped && data.total_supervised() == 0) {
     fail_data(join(config.data.train_files, ", "), "no row holds a token to be learned");
   }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,9 +26,9 @@ struct RunInputs {
 };
 
 // Resolves in `config` what was left open: device, dtype, the lora section where peft_path decides
-// it (a warning for each value that it overrules). When a signal stopped the reading of the rows,
+// it (a warning for each value that it overrules). When `stop` ended the reading of the rows early,
 // data.stopped is set.
-RunInputs open_inputs(RunConfig& config, RowKind kind);
+RunInputs open_inputs(RunConfig& config, RowKind kind, const std::function<bool()>& stop);
 
 LoaderOptions loader_options(const RunConfig& config, RowKind kind, const Tokenizer& tokenizer);
 TrainingPlan make_plan(const RunConfig& config, const RunInputs& inputs, const BatchLoader& loader,

@@ -50,9 +50,9 @@ SampleWriter::SampleWriter(const RunConfig& config, RowKind kind, const Tokenize
     if (!is_utf8(text)) fail_usage(kSampleKey, "a prompt is not UTF-8");
     prompts_.push_back({text, encode_sample_prompt(config, kind, tokenizer, text)});
     const auto length = static_cast<int64_t>(prompts_.back().ids.size());
-    if (length < model.max_position_embeddings) continue;
+    if (length < model.context_length()) continue;
     fail_usage(kSampleKey, cat("a prompt of ", length, " tokens leaves no room in the model's ",
-                               model.max_position_embeddings, " positions"));
+                               model.context_length(), " positions"));
   }
 }
 

@@ -13,6 +13,7 @@
 #include <sstream>
 #include <utility>
 
+#include "llama2zh/base/diverged.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/log.h"
@@ -145,10 +146,10 @@ std::vector<PackedBatch> Trainer::next_batches() {
 void Trainer::fail_nonfinite(const StepResult& result, const std::vector<PackedBatch>& batches) {
   note(writer_.wait());
   const std::vector<CheckpointEntry> saved = list_checkpoints(parts_.output_dir);
-  fail_data(cat("step ", state_.step + 1), nonfinite_problem(result, batches),
-            saved.empty() ? "lower train.learning_rate or use another model.dtype"
-                          : cat("go on from ", saved.back().path.filename().string(),
-                                " with --resume and a lower learning rate or another dtype"));
+  throw Diverged(cat("step ", state_.step + 1), nonfinite_problem(result, batches),
+                 saved.empty() ? "lower train.learning_rate or use another model.dtype"
+                               : cat("go on from ", saved.back().path.filename().string(),
+                                     " with --resume and a lower learning rate or another dtype"));
 }
 
 void Trainer::take_step() {

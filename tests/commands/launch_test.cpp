@@ -2,8 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <pty.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <cerrno>
 
 #include "base/temp_folder.h"
@@ -77,6 +79,33 @@ TEST_F(Launch, LogFolderTakesTheOthersOutput) {
   EXPECT_EQ(result.out, "out of 0\n");
 }
 
+// On a terminal rank 0 would have it to itself, and the log would stay empty.
+TEST_F(Launch, LogFolderHasRankZerosOutputOnATerminalToo) {
+  int terminal = -1;
+  std::vector<std::string> words = shell("[ -t 2 ] && echo terminal; echo err of $RANK >&2",
+                                         {"--log-dir", (folder_ / "logs").string()});
+  words.insert(words.begin(), std::getenv("LLAMA2ZH_BINARY"));
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  const pid_t child = ::forkpty(&terminal, nullptr, nullptr, nullptr);
+  if (child == 0) {
+    ::execv(argv[0], argv.data());
+    ::_exit(99);
+  }
+  std::string shown;
+  std::array<char, 4096> buffer;
+  for (ssize_t n = 0; (n = ::read(terminal, buffer.data(), buffer.size())) > 0;)
+    shown.append(buffer.data(), static_cast<size_t>(n));
+  ::close(terminal);
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0) << shown;
+  EXPECT_THAT(shown, HasSubstr("err of 0"));
+  EXPECT_THAT(text("logs/rank-0.log"), HasSubstr("err of 0\n"));
+  EXPECT_THAT(text("logs/rank-0.log"), Not(HasSubstr("terminal")));
+}
+
 TEST_F(Launch, AFailedRankEndsTheOthers) {
   const ProgramResult result = run(
       std::string("if [ $RANK = 1 ]; then echo first; echo last words >&2; exit 3; fi; ") + kWait);
@@ -138,6 +167,13 @@ TEST_F(Launch, RestartsEnd) {
 TEST_F(Launch, WrongUsageIsNotTriedAgain) {
   const ProgramResult result = run("exit 2", {"--max-restarts", "2"});
   EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.err, Not(HasSubstr("restart")));
+}
+
+// 65 is the exit code of training that has diverged (base/diverged.h).
+TEST_F(Launch, DivergedTrainingIsNotTriedAgain) {
+  const ProgramResult result = run("exit 65", {"--max-restarts", "2"});
+  EXPECT_EQ(result.exit_code, 65);
   EXPECT_THAT(result.err, Not(HasSubstr("restart")));
 }
 

@@ -30,6 +30,7 @@ class LaunchTraining : public ::testing::Test {
     run({"init-model", "--tokenizer", "t.model", "--hidden-size", "32", "--intermediate-size", "64",
          "--num-hidden-layers", "2", "--num-attention-heads", "4", "--output", "base"});
     run(launch_args("whole", {}));
+    run(on_two(launch_args("whole-2", {})));
   }
   static void TearDownTestSuite() {
     delete folder_;
@@ -67,6 +68,11 @@ class LaunchTraining : public ::testing::Test {
                              "--output_dir",
                              output});
     args.insert(args.end(), more.begin(), more.end());
+    return args;
+  }
+  // The same with two ranks.
+  static std::vector<std::string> on_two(std::vector<std::string> args) {
+    args[2] = "2";
     return args;
   }
   static std::string weights(const std::string& output) {
@@ -111,6 +117,43 @@ TEST_F(LaunchTraining, ASignalSavesAndResumeGoesOn) {
   }
   run(launch_args("stopped", {}, {"--resume"}));
   EXPECT_EQ(weights("stopped"), weights("whole"));
+}
+
+// The same on two ranks: the one that goes takes the other with it, and both go on from one checkpoint.
+TEST_F(LaunchTraining, OneOfTwoRanksThatIsKilledIsResumed) {
+  StartedProgram program(folder_->path(), on_two(launch_args("killed-2", {"--max-restarts", "1"})));
+  ASSERT_TRUE(wait_until([] { return has_checkpoint("killed-2"); })) << program.err();
+  const std::vector<pid_t> ranks = children_of(program.pid());
+  ASSERT_EQ(ranks.size(), 2U) << program.err();
+  ::kill(ranks.back(), SIGKILL);
+  EXPECT_EQ(program.wait(), 0) << program.err();
+  EXPECT_THAT(program.err(), HasSubstr("rank 1 on "));
+  EXPECT_THAT(program.err(), HasSubstr("was killed by signal 9"));
+  EXPECT_THAT(program.err(), HasSubstr("resuming at step"));
+  EXPECT_EQ(weights("killed-2"), weights("whole-2"));
+}
+
+TEST_F(LaunchTraining, ASignalStopsTwoRanksAndResumeGoesOn) {
+  {
+    StartedProgram program(folder_->path(), on_two(launch_args("stopped-2", {})));
+    ASSERT_TRUE(wait_until([] { return has_checkpoint("stopped-2"); })) << program.err();
+    program.signal(SIGTERM);
+    EXPECT_EQ(program.wait(), 0) << program.err();
+    EXPECT_THAT(program.err(), HasSubstr("stopped; go on"));
+    EXPECT_EQ(weights("stopped-2"), "");
+  }
+  run(on_two(launch_args("stopped-2", {}, {"--resume"})));
+  EXPECT_EQ(weights("stopped-2"), weights("whole-2"));
+}
+
+// A step that comes to no number would do so again: restarts are for what fails by chance.
+TEST_F(LaunchTraining, DivergedTrainingIsNotStartedAgain) {
+  const ProgramResult result = run_program(
+      folder_->path(),
+      on_two(launch_args("diverged", {"--max-restarts", "2"}, {"--train.learning_rate", "1e30"})));
+  EXPECT_EQ(result.exit_code, 65) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("not a finite number; the step was not applied"));
+  EXPECT_THAT(result.err, ::testing::Not(HasSubstr("starting all ranks again")));
 }
 
 TEST_F(LaunchTraining, WithoutACheckpointItBeginsAgain) {

@@ -6,7 +6,9 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <chrono>
 #include <fstream>
+#include <thread>
 
 #include "base/child.h"
 #include "llama2zh/base/random.h"
@@ -262,6 +264,20 @@ TEST_F(PrepareTest, ManyIdsNeedFourBytes) {
   EXPECT_EQ(read_store_info(made.output).id_bytes, 4);
   expect_same(*open_token_store(made.output, "train"),
               load_datasets(config_, RowKind::kPretrain, wide).train.rows);
+}
+
+// Lines of progress appear once it takes longer than two seconds.
+TEST_F(PrepareTest, ProgressSaysTheSpeed) {
+  PrepareOptions slow = options("store", corpus());
+  slow.on_chunk = [](int64_t chunks) {
+    if (chunks == 1) std::this_thread::sleep_for(std::chrono::milliseconds(2100));
+  };
+  ::testing::internal::CaptureStderr();
+  make(slow);
+  EXPECT_THAT(
+      ::testing::internal::GetCapturedStderr(),
+      ::testing::ContainsRegex(
+          "tokenizing: .* MB.*[0-9]\\.[0-9] MB/s of text, [0-9,]+ rows, [0-9,]+ tokens, bad 6"));
 }
 
 }  // namespace

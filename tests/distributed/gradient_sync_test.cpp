@@ -47,21 +47,25 @@ TEST(GradientSync, SumsOnceAStepAndTakesInIdleRanks) {
   EXPECT_EQ(ranks.codes(), (std::vector<int>{0, 0}));
 }
 
-TEST(RowSync, RowsWhenFewAreTouchedElseTheMatrix) {
+// Rank r of 3 touches rows 0 to r, so 3 rows at most: gathering moves 9 rows, summing the matrix twice
+// its rows. Between them the rows go in parts.
+TEST(RowSync, RowsWhenThatIsLessTrafficElseTheMatrix) {
   ForkedRanks ranks(3, [](const RankEnvironment& environment) {
     ProcessGroup group(environment, at::kCPU, kSyncTimeout);
-    for (const int64_t vocabulary : {100, 5}) {
-      // Rank r touches rows 0 to r, each with r + 1.
-      at::Tensor gradient = at::zeros({vocabulary, 2});
+    for (const int64_t vocabulary : {100, 9, 5, 4}) {
+      at::Tensor gradient = at::zeros({vocabulary, 3});
       gradient.narrow(0, 0, group.rank() + 1).fill_(static_cast<double>(group.rank() + 1));
       const bool rows = sum_touched_rows(group, gradient, at::arange(group.rank() + 1), "rows");
-      if (rows != (vocabulary == 100)) return 1;
-      at::Tensor expected = at::zeros({vocabulary, 2});
+      if (rows != (vocabulary > 4)) return 1;
+      at::Tensor expected = at::zeros({vocabulary, 3});
       expected[0].fill_(6);
       expected[1].fill_(5);
       expected[2].fill_(3);
       if (!at::equal(gradient, expected)) return 2;
     }
+    at::Tensor none = at::zeros({4, 3});
+    if (!sum_touched_rows(group, none, at::arange(0), "no rows") || none.any().item<bool>())
+      return 3;
     return 0;
   });
   EXPECT_EQ(ranks.codes(), (std::vector<int>{0, 0, 0}));

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Two network namespaces, joined by a cable, as two hosts. Ranks of two launchers meet and add, so do ranks in torchrun's environment without a launcher; the store's port is open at
+# Two network namespaces, joined by a cable, as two hosts. Ranks of two launchers meet and add, so do ranks in torchrun's environment without a launcher, and those of Open MPI, which train as well; the store's port is open at
 # the named address alone; a host that is lost ends the run on the other one.
 set -euo pipefail
 worker=${1:?the path of rank_worker}
@@ -54,6 +54,38 @@ RANK=1 ip netns exec "$b" timeout 200 "$worker" sum > "$work/log.1" 2>&1 || fail
 wait "${pids[0]}" || fail "rank 0: $(show)"
 grep -qF "torchrun: 2 ranks, sum 1, hosts 2, at $address" "$work/log.0" || fail "$(show)"
 unset WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT
+
+# Open MPI, whose daemon on the other host is started by what stands in for ssh. Hosts have names of their own.
+on_host() {
+  local host=$1
+  shift
+  ip netns exec "$host" unshare --uts sh -c "hostname $host; exec \"\$@\"" sh "$@"
+}
+train_with_mpirun() {
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 LLAMA2ZH_CACHE=$work/cache
+  export MASTER_PORT=29556 MPIRUN_OPTIONS="--mca plm_rsh_agent $work/agent --mca oob_tcp_if_include 10.213.77.0/24"
+  cat > "$work/agent" <<END
+#!/bin/sh
+[ "\$1" = 10.213.77.2 ] || exit 9
+shift
+exec ip netns exec $b unshare --uts sh -c "hostname $b; \$*"
+END
+  chmod +x "$work/agent"
+  on_host "$a" timeout 120 mpirun -H $address:1,10.213.77.2:1 $MPIRUN_OPTIONS -x MASTER_ADDR=$address -x MASTER_PORT "$worker" sum > "$work/log.0" 2>&1 || fail "mpirun: $(show)"
+  grep -qF "MPI: 2 ranks, sum 1, hosts 2, at $address" "$work/log.0" || fail "$(show)"
+  MASTER_PORT=29557 LLAMA2ZH=$llama2zh on_host "$a" timeout 300 "$root/scripts/examples/mpirun.sh" $address:1,10.213.77.2:1 "$work/tiny.json" --output_dir "$work/two" \
+    > "$work/log.0" 2>&1 || fail "mpirun.sh: $(show)"
+  "$llama2zh" pretrain --config "$work/tiny.json" --train.gradient_accumulation_steps 2 --output_dir "$work/one" > "$work/log.1" 2>&1 || fail "one process: $(show)"
+  expect_same_losses "$work/one" "$work/two"
+  unset MASTER_PORT
+}
+if command -v mpirun > /dev/null; then
+  root=$(cd "$(dirname "$0")/../.." && pwd)
+  source "$root/tests/distributed/tiny_training.sh" "$work"
+  train_with_mpirun
+else
+  echo "without Open MPI: scripts/setup.sh --tests installs openmpi-bin"
+fi
 
 # A signal to one launcher stops the ranks of both.
 start_for_ever() {

@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <cstdio>
 #include <fstream>
+#include <functional>
 #include <thread>
 
 #include "base/temp_folder.h"
@@ -131,6 +133,53 @@ TEST(ProcessGroup, RankThatHangsIsNamedAfterTheTimeout) {
                         [&] { group.sum({1}, "a sum"); });
   });
   EXPECT_EQ(ranks.codes(), (std::vector<int>{0, 0}));
+}
+
+// What rank 0 writes to its standard error while rank 1 comes late to `act`.
+std::string words_of_a_rank_that_waits(const std::function<void(ProcessGroup&)>& act,
+                                       std::chrono::milliseconds late) {
+  const TempFolder folder;
+  ForkedRanks ranks(2, [&](const RankEnvironment& environment) {
+    ProcessGroup group(environment, at::kCPU, kTimeout, std::chrono::milliseconds(200));
+    if (group.is_first() && std::freopen((folder / "err").c_str(), "w", stderr) == nullptr)
+      return 1;
+    group.barrier("start");
+    if (group.rank() == 1) std::this_thread::sleep_for(late);
+    act(group);
+    group.barrier("the end");
+    return 0;
+  });
+  EXPECT_EQ(ranks.codes(), (std::vector<int>{0, 0}));
+  return read_file(folder / "err");
+}
+
+TEST(ProcessGroup, ARankThatWaitsSaysForWhatOnce) {
+  const auto sum = [](ProcessGroup& group) { group.sum({1}, "the token counts of step 3"); };
+  const std::string words = words_of_a_rank_that_waits(sum, std::chrono::milliseconds(1500));
+  const std::string notice = "for the others: the token counts of step 3";
+  EXPECT_NE(words.find("rank 0 has waited "), std::string::npos) << words;
+  ASSERT_NE(words.find(notice), std::string::npos) << words;
+  EXPECT_EQ(words.find(notice, words.find(notice) + 1), std::string::npos) << words;
+  EXPECT_EQ(words_of_a_rank_that_waits(sum, std::chrono::milliseconds(0)), "");
+}
+
+// A step's backward pass is spoken of when it takes far longer than those before.
+TEST(ProcessGroup, WaitingWithinAComputationIsToldByItsLength) {
+  const auto step = [](ProcessGroup& group) {
+    group.guarded("the gradients of step 5", [&] { group.sum({1}, "a bucket"); });
+  };
+  EXPECT_NE(words_of_a_rank_that_waits(step, std::chrono::milliseconds(1500)).find("a bucket"),
+            std::string::npos);
+  const auto compute = [](ProcessGroup& group) {
+    for (const int milliseconds : {400, 600, 3000}) {
+      group.guarded(cat("pass of ", milliseconds),
+                    [&] { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); });
+    }
+  };
+  const std::string words = words_of_a_rank_that_waits(compute, std::chrono::milliseconds(0));
+  EXPECT_NE(words.find("has been at pass of 400 for "), std::string::npos) << words;
+  EXPECT_EQ(words.find("pass of 600"), std::string::npos) << words;
+  EXPECT_NE(words.find("has been at pass of 3000 for "), std::string::npos) << words;
 }
 
 }  // namespace

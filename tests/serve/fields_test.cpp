@@ -191,7 +191,8 @@ TEST_F(Fields, AnyObjectIsAStructureToo) {
   const json got = choice({{"structured_outputs", {{"json_object", true}}}, {"max_tokens", 40}});
   const std::string text = got["message"]["content"];
   EXPECT_EQ(text.substr(text.find_first_not_of(' '), 1), "{");
-  EXPECT_EQ(refused({{"structured_outputs", {{"json_object", false}}}}), "structured_outputs");
+  EXPECT_EQ(refused({{"structured_outputs", {{"json_object", false}}}}),
+            "structured_outputs.json_object");
 }
 
 }  // namespace

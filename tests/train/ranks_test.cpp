@@ -39,6 +39,15 @@ TEST(Ranks, SameLossesWithCheckpointingAndFewTouchedRows) {
   expect_ranks_do_not_matter(options);
 }
 
+// Of the embeddings the last rows alone: only those of them that a step touches are exchanged.
+TEST(Ranks, SameLossesWithTheLastRowsOfTheEmbeddings) {
+  TinyOptions options = global_steps(8);
+  options.vocab_size = 1000;
+  options.scope.first_trained_row = 20;
+  options.lora.target_modules = {};
+  expect_ranks_do_not_matter(options);
+}
+
 TEST(Ranks, SameLossesOfATiedModelThatTrainsWhole) {
   TinyOptions options = global_steps(6);
   options.full = options.tied = true;
@@ -64,7 +73,7 @@ TEST(Ranks, ResumeOfTwoIsBitExact) {
   }
 }
 
-TEST(Ranks, SavedByTwoResumedByOne) {
+TEST(Ranks, T17SavedByTwoResumedByOne) {
   const TempFolder straight, stopped;
   TinyOptions options = global_steps(8);
   train_on(1, options, straight.path());
@@ -75,7 +84,7 @@ TEST(Ranks, SavedByTwoResumedByOne) {
   expect_same_losses(stopped.path(), straight.path());
 }
 
-TEST(Ranks, OnlyTheFirstSavesAndNothingIsLeftOver) {
+TEST(Ranks, T12OnlyTheFirstSavesAndNothingIsLeftOver) {
   const TempFolder folder;
   TinyOptions options = global_steps(5);
   options.train.save_steps = 1;
@@ -100,7 +109,7 @@ void wait_for_steps(const fs::path& folder) {
   }
 }
 
-TEST(Ranks, SignalToOneStopsAllAtTheSameStep) {
+TEST(Ranks, T13SignalToOneStopsAllAtTheSameStep) {
   const TempFolder folder;
   ForkedRanks ranks(2, [&](const RankEnvironment& environment) {
     install_stop_signals();
@@ -114,7 +123,7 @@ TEST(Ranks, SignalToOneStopsAllAtTheSameStep) {
   EXPECT_EQ(saved[0].step, read_log(folder.path()).back()["step"].get<int64_t>());
 }
 
-TEST(Ranks, KilledRankEndsTheOthersWithItsName) {
+TEST(Ranks, T15KilledRankEndsTheOthersWithItsName) {
   const TempFolder folder;
   ForkedRanks ranks(3, [&](const RankEnvironment& environment) {
     try {

@@ -7,64 +7,16 @@
 #include <csignal>
 #include <fstream>
 
-#include "base/expect_error.h"
-#include "base/temp_folder.h"
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/signals.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/formats/peft.h"
 #include "llama2zh/formats/tensor_source.h"
 #include "llama2zh/model/load.h"
-#include "tokenizer/test_models.h"
-#include "train/tiny_run.h"
+#include "train/recipe_run.h"
 
 namespace llama2zh {
 namespace {
-
-class Recipe : public ::testing::Test {
- protected:
-  void SetUp() override {
-    const testing::TinyModel tiny;
-    const Tokenizer tokenizer = Tokenizer::load(tiny.path());
-    make_base(base(), tokenizer, tokenizer.vocab_size());
-    std::ofstream text(folder_ / "corpus.jsonl");
-    for (int i = 0; i < 24; ++i) text << R"({"text": "ab ba ab a bab )" << i << "\"}\n";
-    std::ofstream dialogues(folder_ / "dialogues.json");
-    dialogues << R"([{"instruction": "ab", "input": "", "output": "ba ba"},)"
-              << R"({"instruction": "b", "input": "", "output": "a"}])";
-  }
-  void TearDown() override { clear_stop(); }
-
-  static void make_base(const fs::path& folder, const Tokenizer& tokenizer, int64_t rows) {
-    LlamaConfig config = tiny_model_config();
-    config.vocab_size = rows;
-    config.max_position_embeddings = 64;
-    const auto model = random_model(config, 1, at::kFloat, at::kCPU);
-    fs::create_directories(folder);
-    save_model(folder, *model, &tokenizer, {});
-  }
-
-  RunConfig config(const std::string& output) const {
-    RunConfig run;
-    run.output_dir = folder_ / output;
-    run.model.path = base();
-    run.model.device = "cpu";
-    run.lora.rank = 2;
-    run.data.train_files = {(folder_ / "corpus.jsonl").string()};
-    run.data.block_size = 32;
-    run.train.gradient_accumulation_steps = 2;
-    run.train.max_steps = 4;
-    run.train.learning_rate = 1e-2;
-    return run;
-  }
-  fs::path base() const { return folder_ / "base"; }
-  fs::path operator/(const std::string& name) const { return folder_ / name; }
-  std::string refusal(const RunConfig& run, ErrorKind kind = ErrorKind::kUsage) const {
-    return error_text_of(kind, [&] { run_training(run, RowKind::kPretrain); });
-  }
-
-  TempFolder folder_;
-};
 
 TEST_F(Recipe, PretrainLeavesAnAdapterFolder) {
   RunConfig run = config("out");
@@ -247,13 +199,6 @@ TEST_F(Recipe, T11OutputFolderWithAnotherRunIsRefusedAndKept) {
   EXPECT_TRUE(fs::exists(*this / "out/notes.txt"));
 }
 
-// A signal while the data are prepared: nothing was trained, so nothing is left.
-TEST_F(Recipe, T14SigtermInDataPreparation) {
-  request_stop(SIGTERM);
-  EXPECT_EQ(run_training(config("out"), RowKind::kPretrain), TrainOutcome::kStopped);
-  EXPECT_FALSE(fs::exists(*this / "out"));
-}
-
 TEST_F(Recipe, OneProcessAFolderAndNoRemains) {
   RunConfig run = config("out");
   run.train.stop_at_step = 1;
@@ -295,6 +240,22 @@ TEST_F(Recipe, SamplesAreWrittenAndGoOnAfterAStop) {
   const std::string text = error_text_of(
       ErrorKind::kUsage, [&] { run_training(run, RowKind::kPretrain, count_tokens); });
   EXPECT_NE(text.find("room"), std::string::npos) << text;
+}
+
+// Dynamic scaling makes room beyond config.json's 64 positions.
+TEST_F(Recipe, SamplesMayBeAsLongAsTheScaledContext) {
+  RunConfig run = config("out");
+  run.train.sample_prompts = {std::string(100, 'a')};
+  run.train.sample_steps = 4;
+  const auto count_tokens = [](const Llama&, const Tokenizer&, const SampleRequest& request) {
+    return cat(request.prompt.size(), " tokens");
+  };
+  const std::string text = error_text_of(
+      ErrorKind::kUsage, [&] { run_training(run, RowKind::kPretrain, count_tokens); });
+  EXPECT_NE(text.find("no room in the model's 64 positions"), std::string::npos) << text;
+  run.model.rope_scaling.rope_type = "dynamic";
+  run.model.rope_scaling.factor = 2;
+  EXPECT_EQ(run_training(run, RowKind::kPretrain, count_tokens), TrainOutcome::kFinished);
 }
 
 TEST_F(Recipe, RefusalsLeaveNothingBehind) {

@@ -1,6 +1,7 @@
 // What a crash or a full disk leaves behind: T5, T6, T10 and the second signal of T14 of the
-// reliability notes, each under its name (T1-T4, T7, T8 and T18 are in resume_test, T9 and T11 in
-// trainer_test and recipe_test, the rest of T14 and T16 in stop_test). A process that is to be killed is this test program, started anew
+// reliability notes, each under its name (T1-T4, T7, T8 and T18 are in resume_test, T7, T8 and T14 of
+// whole runs in recipe_resume_test, T9 and T11 in trainer_test and recipe_test, T12, T13, T15 and T17 in
+// ranks_test, the rest of T14 and T16 in stop_test). A process that is to be killed is this test program, started anew
 // with one test and told by environment variables what to do (fork alone would not do: the threads
 // of OpenMP do not survive it).
 #include <fcntl.h>

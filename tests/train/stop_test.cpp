@@ -162,6 +162,25 @@ TEST_F(Stopping, T16NanLossStopsByDefault) {
   EXPECT_EQ(saved(), (std::vector<int64_t>{3, 6}));
 }
 
+// A loss that is a number, with gradients that are none.
+TEST_F(Stopping, T16GradientsThatAreNotFinite) {
+  TinyOptions options = steps_of(6);
+  options.train.save_steps = 2;
+  TinyRun* run = nullptr;
+  options.before_step = [&run](int64_t step) {
+    if (step != 4) return;
+    const at::Tensor& weight = trained_parameters(run->model())[0].tensor;
+    weight.mutable_grad() = weight.detach() * std::numeric_limits<float>::infinity();
+  };
+  TinyRun made(options, folder_.path());
+  run = &made;
+  const std::string text = error_text_of(ErrorKind::kData, [&] { made.trainer().run(); });
+  EXPECT_NE(text.find("step 5: the gradient norm is "), std::string::npos) << text;
+  EXPECT_NE(text.find("not a finite number; the step was not applied"), std::string::npos) << text;
+  EXPECT_EQ(made.trainer().state().updates, 4);
+  EXPECT_EQ(saved(), (std::vector<int64_t>{2, 4}));
+}
+
 TEST_F(Stopping, T16NanLossIsSkippedUpToALimit) {
   TinyOptions options = steps_of(12);
   options.train.save_steps = 2;

@@ -93,6 +93,7 @@ TinyRun::TinyRun(const TinyOptions& options, const std::filesystem::path& output
   parts.model = model_.get();
   parts.loader = &loader_;
   parts.group = options.group;
+  parts.loss = options.loss;
   parts.sharding = options.sharding;
   parts.output_dir = output_dir;
   parts.weights = [this, options](bool copy) -> WeightsWriter {

@@ -29,6 +29,7 @@ struct TinyOptions {
   StopRequest::Clock::time_point started = StopRequest::Clock::now();
   int64_t vocab_size = 48;  // rows use the first 48 ids
   ProcessGroup* group = nullptr;
+  BatchLoss* loss = nullptr;
   Sharding sharding = {};
   TrainerConfig train = {};
 };

@@ -146,12 +146,25 @@ TEST(Trainer, LogHasBothSetsOfNames) {
   for (const char* key :
        {"step", "current_steps", "total_steps", "loss", "lr", "learning_rate", "grad_norm", "epoch",
         "percentage", "elapsed_time", "remaining_time", "supervised_tokens", "tokens_per_second",
-        "throughput", "total_tokens", "memory"}) {
+        "throughput", "total_tokens", "memory", "data_wait"}) {
     EXPECT_TRUE(lines[0].contains(key)) << key;
   }
   EXPECT_EQ(lines[1]["step"], 4);
   EXPECT_EQ(lines[1]["percentage"], 80.0);
   EXPECT_EQ(lines[2]["step"], 5);
+}
+
+// Without a thread that makes micro-batches ahead, making them is waiting.
+TEST(Trainer, WaitingForDataIsAShareOfTheStepsTime) {
+  const TempFolder folder;
+  TinyOptions options = steps(5);
+  options.train.logging_steps = 5;
+  TinyRun run(options, folder.path());
+  EXPECT_EQ(run.trainer().data_wait(), 0);
+  run.trainer().run();
+  EXPECT_GT(run.trainer().data_wait(), 0);
+  EXPECT_LT(run.trainer().data_wait(), 1);
+  EXPECT_NEAR(read_log(folder.path()).at(0)["data_wait"], run.trainer().data_wait(), 1e-4);
 }
 
 TEST(Trainer, EpochsAndFractionsOfThem) {

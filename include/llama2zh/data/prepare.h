@@ -8,6 +8,7 @@
 
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/json.h"
+#include "llama2zh/base/signals.h"
 #include "llama2zh/data/datasets.h"
 
 namespace llama2zh {
@@ -20,6 +21,7 @@ struct PrepareOptions {
   int64_t shard_tokens = int64_t{1} << 28;
   double journal_seconds = 3;                         // how often what is done is made to last
   std::function<void(int64_t chunks)> on_chunk = {};  // after each chunk of this session
+  std::function<bool()> stop = stop_requested;        // whether to stop, asked after each chunk
 };
 enum class PrepareOutcome { kFinished, kStopped };
 
@@ -30,9 +32,9 @@ ordered_json store_key(const DataConfig& config, RowKind kind, const Tokenizer& 
 
 // Tokenises the files into a token store (token_store.h) on data.threads threads, in memory that does
 // not grow with the corpus (but for 16 to 32 bytes a row with deduplicate). The store appears when it
-// is whole; until then OUTPUT.partial holds what is done. A stop that is asked for (base/signals.h)
-// gives kStopped; the next call with the same key goes on there, after a crash too, and the result is
-// the same byte for byte, with any number of threads. Errors are those of load_datasets().
+// is whole; until then OUTPUT.partial holds what is done. A stop that is asked for gives kStopped; the
+// next call with the same key goes on there, after a crash too, and the result is the same byte for
+// byte, with any number of threads. Errors are those of load_datasets().
 PrepareOutcome prepare_store(const DataConfig& config, RowKind kind, const Tokenizer& tokenizer,
                              const PrepareOptions& options);
 

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "llama2zh/base/json.h"
+#include "llama2zh/base/signals.h"
 #include "llama2zh/data/datasets.h"
 #include "llama2zh/data/loader.h"
 #include "llama2zh/data/row_source.h"
@@ -26,7 +28,7 @@ struct TrainingSource {
 };
 
 struct TrainingData {
-  bool stopped = false;               // by a signal; nothing else is filled in then
+  bool stopped = false;               // as was asked; nothing else is filled in then
   std::vector<TrainingSource> train;  // several: a mixture
   std::vector<RowSet> validation;
 
@@ -44,9 +46,10 @@ struct TrainingData {
 // Opens what data.train_files or data.mixture and data.validation_files name: token stores as they
 // are, raw files through a store that is kept in data.cache_dir and made by prepare_store() if there
 // is none or its files, tokenizer or options have changed (the log says which). Of processes that
-// want the same cache one makes it and the others wait. A store's own held-out rows are a validation
-// set if no validation_files are named. kUsage for options that do not go together, kFormat for a
-// store of another tokenizer, kind or template.
-TrainingData open_training_data(const DataConfig& config, RowKind kind, const Tokenizer& tokenizer);
+// want the same cache one makes it and the others wait; both end early when `stop` says so. A store's
+// own held-out rows are a validation set if no validation_files are named. kUsage for options that do
+// not go together, kFormat for a store of another tokenizer, kind or template.
+TrainingData open_training_data(const DataConfig& config, RowKind kind, const Tokenizer& tokenizer,
+                                const std::function<bool()>& stop = stop_requested);
 
 }  // namespace llama2zh

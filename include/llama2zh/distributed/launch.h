@@ -45,12 +45,15 @@ struct LaunchConfig {
                "restart takes the next number.",
                between(0, 65535)),
         option("max_restarts", &T::max_restarts,
-               "How often all ranks are started again after one has failed.", between(0, 10000)),
+               "How often all ranks are started again after one has failed; not after wrong usage, "
+               "nor where training itself came to numbers that are not finite.",
+               between(0, 10000)),
         option("shutdown_timeout", &T::shutdown_timeout,
                "Seconds from SIGTERM to SIGKILL for the others when a rank has failed.",
                between(0, 3600)),
         option("log_dir", &T::log_dir,
-               "Folder for the ranks' output, one rank-N.log each. Rank 0's is shown as well."),
+               "Folder for the ranks' output, one rank-N.log each. Rank 0's is shown as well, on a "
+               "terminal as plain lines instead of a bar."),
         option("program", &T::program, "Start this instead of llama2zh itself."));
   }
 };
@@ -86,7 +89,8 @@ Variables rank_variables(const LaunchPlan& plan, const LaunchConfig& config,
 // line of every rank at its start number `restart`. SIGINT and SIGTERM are passed on to all ranks;
 // a second one, later than 0.2 s, kills them. Returns the exit code: 0, or 128 + signal where ranks
 // did not end by themselves after one. Throws an Error that names rank, host, process and how it ended, after its
-// last lines were printed: kUsage where the rank's exit code was 2 (which is never tried again).
+// last lines were printed: kUsage or Diverged (base/diverged.h) where the rank's exit code was theirs,
+// which is never tried again.
 // One thread; no other may wait for children or handle these signals meanwhile.
 using CommandOfStart = std::function<std::vector<std::string>(int64_t restart)>;
 int launch_ranks(const LaunchPlan& plan, const LaunchConfig& config, const CommandOfStart& command);

@@ -27,12 +27,14 @@ namespace llama2zh {
 // One thread.
 class ProcessGroup {
  public:
-  // Meets the other ranks; a rank that waits says so after ten seconds, naming who is missing. The
+  // Meets the other ranks; a rank that waits says so after ten seconds, naming who is missing. Later
+  // one that waits in an exchange for longer than `patience` says for what. The
   // store that they meet at listens on environment.master_addr alone, and Gloo on this host's
   // address towards it. `timeout` holds for this and for every exchange. SIGPIPE is ignored from then
   // on. kUsage for a CUDA device in a build without CUDA.
   ProcessGroup(const RankEnvironment& environment, at::Device device,
-               std::chrono::milliseconds timeout);
+               std::chrono::milliseconds timeout,
+               std::chrono::milliseconds patience = std::chrono::seconds(30));
   ~ProcessGroup();
   ProcessGroup(const ProcessGroup&) = delete;
   ProcessGroup& operator=(const ProcessGroup&) = delete;
@@ -53,12 +55,14 @@ class ProcessGroup {
   void share_parts(at::Tensor& whole, const std::string& what);
   void barrier(const std::string& what);
 
-  // Runs `communicate`, which uses backend(), and turns its errors into those described above.
+  // Runs `communicate`, which uses backend() and may compute for long, and turns its errors into
+  // those described above.
   void guarded(const std::string& what, const std::function<void()>& communicate);
   c10d::ProcessGroup& backend();
 
  private:
   struct State;
+  void exchange(const std::string& what, bool computes, const std::function<void()>& communicate);
   [[noreturn]] void fail(const std::string& what, const std::string& problem);
   RankEnvironment environment_;
   std::chrono::milliseconds timeout_;

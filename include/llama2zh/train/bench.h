@@ -6,6 +6,7 @@
 #include "llama2zh/data/loader.h"
 #include "llama2zh/model/llama.h"
 #include "llama2zh/train/run_config.h"
+#include "llama2zh/train/sharded_adamw.h"
 
 namespace llama2zh {
 
@@ -30,8 +31,9 @@ struct BenchMeasurement {
 
 // Takes optimizer steps exactly as a run does (StepRunner over the loader's micro-batches from the
 // start of epoch 0, then the next epoch) and times them. `model` has what trains marked. The first
-// `warmup` steps are not counted: they allocate. kData if the loader has no micro-batch.
-BenchMeasurement measure_steps(Llama& model, const TrainerConfig& config, const BatchLoader& loader,
-                               int64_t warmup, int64_t steps);
+// `warmup` steps are not counted: they allocate. `sharding` is that of one rank, whose moments may be
+// offloaded. kData if the loader has no micro-batch.
+BenchMeasurement measure_steps(Llama& model, const TrainerConfig& config, const Sharding& sharding,
+                               const BatchLoader& loader, int64_t warmup, int64_t steps);
 
 }  // namespace llama2zh

@@ -15,7 +15,8 @@
 namespace llama2zh {
 
 // The gradients of a step, summed over all ranks: while the backward pass of the last micro-batch runs
-// (GradientSync), but those of untied embeddings after it, by the rows that were touched. Where
+// (GradientSync), but those of untied embeddings (train.first_trained_row or not) after it, by the
+// rows that were touched. Where
 // gradients are sharded, every micro-batch's are summed into the owners' shards (ShardReducer).
 class RankGradients {
  public:
@@ -32,6 +33,7 @@ class RankGradients {
   std::vector<at::Tensor> summed_in_backward_;
   std::unique_ptr<ShardReducer> reducer_;  // none: every rank keeps all sums
   at::Tensor embeddings_;                  // undefined: frozen, tied or otherwise part of the above
+  int64_t first_row_ = 0;                  // embeddings_ are the rows of the matrix from here on
   std::unique_ptr<GradientSync> sync_;
 };
 

@@ -61,7 +61,7 @@ class Trainer {
   void resume(const std::filesystem::path& checkpoint, const TrainingState& state);
 
   // Until the last step, early stopping, or a request to stop. A step whose loss or gradients are
-  // not finite is not applied; max_nonfinite_steps in a row are a kData error naming step and rows,
+  // not finite is not applied; max_nonfinite_steps in a row are a Diverged error naming step and rows,
   // and nothing is saved then. On kFinished the model is the result (the best one if
   // load_best_model_at_end), and every checkpoint is on disk.
   TrainOutcome run();
