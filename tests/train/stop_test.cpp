@@ -2,6 +2,7 @@
 // limit.
 #include "llama2zh/train/stop.h"
 
+#include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
