@@ -89,6 +89,11 @@ measure() {
 chars_per_token() { measure "$1" "$2" | awk '{match($0, /"tokens":[0-9]+/); t = substr($0, RSTART + 9, RLENGTH - 9); match($0, /"characters":[0-9]+/); printf "%.2f\n", substr($0, RSTART + 13, RLENGTH - 13) / t}'; }
 bits() { printf '%.3f\n' "$(measure "$1" "$2" | field bits_per_character)"; }
 inspected() { "$llama2zh" inspect "$1" --json --no-checksums | field "$2" | sed -E ':a; s/^([0-9]+)([0-9]{3})/\1,\2/; ta'; }
+# By how much the loss of the set that the forgetting guard watches rose in the continued pretraining.
+forgotten() {
+  grep '"eval_set":"en_heldout"' pretrained/trainer_log.jsonl | field_of_all eval_loss | awk 'NR == 1 {first = $1} {last = $1} END {printf "%+.1f %%\n", 100 * (last / first - 1)}'
+}
+field_of_all() { sed -n "s/.*\"$1\":\([^,}]*\).*/\1/p"; }
 row() { printf '%-34s %12s %12s %12s\n' "$@"; }
 
 say "Measuring on held-out text"
@@ -103,6 +108,7 @@ row "characters per token, zh" $(for model in base resized chat; do chars_per_to
 row "characters per token, en" $(for model in base resized chat; do chars_per_token $model en; done)
 row "bits per character, zh held out" $(for model in base resized chat; do bits $model zh; done)
 row "bits per character, en held out" $(for model in base resized chat; do bits $model en; done)
+row "English forgotten (guard: 10 %)" - - "$(forgotten)"
 row "generated tokens/s" - - "$(sed -n 's/.*(\([0-9]*\) tokens\/s).*/\1/p' report/answer.log)"
 row "files" $(for model in base resized chat; do du -sh "$model" | cut -f1; done)
 cat <<END

@@ -1,6 +1,7 @@
 // Which text of a row is its answer.
 #include "commands/answer_texts.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <optional>
 
@@ -75,6 +76,19 @@ bool is_text_file(std::filesystem::path file) {
   return file.extension() == ".txt";
 }
 
+void refuse_blank_references(const std::string& file, const std::vector<AnswerText>& answers) {
+  const auto is_blank = [](const AnswerText& answer) { return is_blank_text(answer.text); };
+  if (std::all_of(answers.begin(), answers.end(), is_blank))
+    fail_data(file,
+              "all of its references are blank, as in a test set whose answers are not published",
+              cat("answer it for its judges by `llama2zh generate --input ", file,
+                  " --output FILE`, or score a set that has answers"));
+  const auto blank = std::find_if(answers.begin(), answers.end(), is_blank);
+  if (blank != answers.end())
+    fail_data(blank->where, "the reference is blank, so no score is defined for it",
+              "leave the row out, of the predictions too");
+}
+
 void read_text_lines(const std::string& file, std::vector<AnswerText>& answers) {
   LineReader lines(file);
   for (std::string line; lines.next(line);) {
@@ -101,12 +115,8 @@ std::vector<AnswerText> read_answers(const std::string& file, AnswerSide side,
       answers.push_back(std::move(answer));
     }
   }
-  for (const AnswerText& answer : answers) {
-    if (side != AnswerSide::kPrediction && is_blank_text(answer.text))
-      fail_data(answer.where, "the reference is blank, so no score is defined for it",
-                "leave the row out, of the predictions too");
-  }
   if (answers.empty()) fail_data(file, "it holds no rows");
+  if (side != AnswerSide::kPrediction) refuse_blank_references(file, answers);
   return answers;
 }
 

@@ -28,8 +28,16 @@ std::string number(const ordered_json& value, const char* format) {
   return text;
 }
 
-std::string with_error(const ordered_json& row, const std::string& key) {
-  return cat(number(row[key], "%.4f"), " ± ", number(row[key + "_standard_error"], "%.4f"));
+std::string with_error(const ordered_json& row, const std::string& key,
+                       const char* format = "%.4f") {
+  std::string error = number(row[key + "_standard_error"], format);
+  if (error[0] == '+') error.erase(0, 1);
+  return cat(number(row[key], format), " ± ", error);
+}
+
+std::string percent_with_error(const ordered_json& row, const std::string& key) {
+  return cat(number(100 * row[key].get<double>(), "%.2f"), " ± ",
+             number(100 * row[key + "_standard_error"].get<double>(), "%.2f %%"));
 }
 
 Table model_table(const ordered_json& results) {
@@ -70,7 +78,7 @@ Table text_table(const ordered_json& results) {
 
 Table distance_table(const ordered_json& results) {
   Table table{"Distance of B from A",
-              {"file", "tokens", "KL(A || B), nats", "same likeliest token",
+              {"file", "tokens", "nll/token, B - A", "KL(A || B), nats", "same likeliest token",
                "largest difference of a logit"},
               {}};
   for (const ordered_json& file : results["files"]) {
@@ -78,8 +86,9 @@ Table distance_table(const ordered_json& results) {
     if (distance.is_null()) continue;
     table.rows.push_back({file["file"].get<std::string>(),
                           with_thousands(distance["tokens"].get<int64_t>()),
-                          number(distance["kl_divergence"], "%.6f"),
-                          number(100 * distance["top1_agreement"].get<double>(), "%.2f %%"),
+                          with_error(distance, "nll_difference", "%+.5f"),
+                          with_error(distance, "kl_divergence", "%.6f"),
+                          percent_with_error(distance, "top1_agreement"),
                           number(distance["max_logit_difference"], "%.4f")});
   }
   return table;
@@ -138,42 +147,60 @@ double value_or_nan(const ordered_json& value) {
   return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
 }
 
-// A document inside another has no declaration of its own.
-std::string inline_bars(const std::string& title, const std::vector<std::string>& series,
-                        const std::vector<BarGroup>& groups) {
-  const std::string svg = draw_bars(title, series, groups);
-  return svg.substr(svg.find("<svg"));
+// Two bars a file, one of each model.
+std::vector<BarGroup> bars_of_files(const ordered_json& results, const char* key) {
+  std::vector<BarGroup> groups;
+  for (const ordered_json& file : results["files"])
+    groups.push_back({last_part(file["file"].get<std::string>()),
+                      {value_or_nan(file["a"][key]), value_or_nan(file["b"][key])}});
+  return groups;
 }
 
-std::string plots_of(const ordered_json& results) {
-  const ordered_json &a = results["models"][0], &b = results["models"][1];
-  const std::vector<std::string> names = {"A: " + last_part(a["model"].get<std::string>()),
-                                          "B: " + last_part(b["model"].get<std::string>())};
-  std::string out;
-  std::vector<BarGroup> bits;
+std::vector<BarGroup> bars_of_distance(const ordered_json& results) {
+  std::vector<BarGroup> groups;
   for (const ordered_json& file : results["files"]) {
-    bits.push_back({last_part(file["file"].get<std::string>()),
-                    {file["a"]["bits_per_character"].get<double>(),
-                     file["b"]["bits_per_character"].get<double>()}});
+    if (!file["distance"].is_null())
+      groups.push_back({last_part(file["file"].get<std::string>()),
+                        {value_or_nan(file["distance"]["kl_divergence"])}});
   }
-  if (!bits.empty()) out += inline_bars("Bits per character (less is better)", names, bits);
-  constexpr double kGibi = 1 << 30;
-  out += inline_bars("Weights, GiB", names,
-                     {{"", {a["bytes"].get<double>() / kGibi, b["bytes"].get<double>() / kGibi}}});
-  if (!a["answer_tok_s"].is_null()) {
-    const auto pair = [&](const char* label, const char* key) {
-      return BarGroup{label, {value_or_nan(a[key]), value_or_nan(b[key])}};
-    };
-    out += inline_bars("Tokens a second (more is better)", names,
-                       {pair("prompt", "prompt_tok_s"), pair("answer", "answer_tok_s")});
-  }
-  return out;
+  return groups;
 }
 
 }  // namespace
 
-std::string compare_markdown(const ordered_json& results) {
+std::vector<ComparePlot> compare_plots(const ordered_json& results) {
+  const ordered_json &a = results["models"][0], &b = results["models"][1];
+  const std::vector<std::string> names = {"A: " + last_part(a["model"].get<std::string>()),
+                                          "B: " + last_part(b["model"].get<std::string>())};
+  std::vector<ComparePlot> plots;
+  const auto add = [&](const std::string& file, const std::string& title,
+                       const std::vector<std::string>& series,
+                       const std::vector<BarGroup>& groups) {
+    if (!groups.empty()) plots.push_back({title, file, draw_bars(title, series, groups)});
+  };
+  add("bits.svg", "Bits per character (less is better)", names,
+      bars_of_files(results, "bits_per_character"));
+  if (a["vocab_size"] == b["vocab_size"])
+    add("perplexity.svg", "Perplexity of a token (less is better)", names,
+        bars_of_files(results, "perplexity"));
+  add("kl.svg", "KL(A || B), nats a token (0: the same model)", {names[1]},
+      bars_of_distance(results));
+  constexpr double kGibi = 1 << 30;
+  add("size.svg", "Weights, GiB", names,
+      {{"", {a["bytes"].get<double>() / kGibi, b["bytes"].get<double>() / kGibi}}});
+  if (!a["answer_tok_s"].is_null()) {
+    const auto pair = [&](const char* label, const char* key) {
+      return BarGroup{label, {value_or_nan(a[key]), value_or_nan(b[key])}};
+    };
+    add("speed.svg", "Tokens a second (more is better)", names,
+        {pair("prompt", "prompt_tok_s"), pair("answer", "answer_tok_s")});
+  }
+  return plots;
+}
+
+std::string compare_markdown(const ordered_json& results, const std::vector<ComparePlot>& plots) {
   std::string out = "# Two models side by side\n";
+  for (const ComparePlot& plot : plots) out += cat("\n![", plot.title, "](", plot.file, ")\n");
   for (const Table& table : tables_of(results)) {
     out += cat("\n## ", table.title, "\n\n|");
     for (const std::string& cell : table.header) out += cat(" ", markdown_cell(cell), " |");
@@ -188,7 +215,7 @@ std::string compare_markdown(const ordered_json& results) {
   return out + cat("\n", results["note"].get<std::string>(), "\n");
 }
 
-std::string compare_html(const ordered_json& results) {
+std::string compare_html(const ordered_json& results, const std::vector<ComparePlot>& plots) {
   std::string out =
       "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width\">\n"
@@ -199,7 +226,8 @@ std::string compare_html(const ordered_json& results) {
       "th,td{border:1px solid #d1d5db;padding:.3rem .6rem;text-align:left;vertical-align:top;"
       "white-space:pre-wrap}\nth{background:#f3f4f6}\nsvg{max-width:100%;height:auto;margin:.5rem "
       "1rem .5rem 0}\n</style>\n</head>\n<body>\n<h1>Two models side by side</h1>\n";
-  out += plots_of(results);
+  // A document inside another has no declaration of its own.
+  for (const ComparePlot& plot : plots) out += plot.svg.substr(plot.svg.find("<svg"));
   for (const Table& table : tables_of(results)) out += html_table(table);
   return out +
          cat("<p>", escape_markup(results["note"].get<std::string>()), "</p>\n</body>\n</html>\n");

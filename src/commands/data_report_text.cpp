@@ -53,6 +53,7 @@ ordered_json set_json(const SetReport& set, bool is_test) {
                       {"rows", set.rows},
                       {"blank", set.blank},
                       {"filtered", set.filtered},
+                      {"deduplicated", set.deduplicated},
                       {"bad", named_json(set.bad)},
                       {"template_errors", named_json(set.template_errors)},
                       {"duplicates", named_json(set.duplicates)},
@@ -118,7 +119,7 @@ std::string of_each(const ordered_json& values, bool shares) {
 std::string set_text(const ordered_json& set) {
   Lines lines;
   lines.add("rows", number(set["rows"]));
-  for (const char* key : {"blank", "filtered"})
+  for (const char* key : {"blank", "filtered", "deduplicated"})
     if (set[key] != 0) lines.add(key, number(set[key]));
   lines.add_named("bad rows", set["bad"]);
   lines.add_named("template errors", set["template_errors"]);

@@ -11,19 +11,17 @@
 
 #include "commands/bench_inference.h"
 #include "commands/compare_report.h"
+#include "commands/compare_texts.h"
 #include "commands/inference_options.h"
 #include "commands/prompts.h"
 #include "commands/staged_output.h"
 #include "commands/verbs.h"
 #include "llama2zh/base/error.h"
-#include "llama2zh/base/progress.h"
 #include "llama2zh/base/text.h"
-#include "llama2zh/base/utf8.h"
 #include "llama2zh/config/command_line.h"
 #include "llama2zh/data/datasets.h"
+#include "llama2zh/data/token_store.h"
 #include "llama2zh/engine/generator.h"
-#include "llama2zh/eval/compare_models.h"
-#include "llama2zh/eval/perplexity.h"
 
 namespace llama2zh {
 namespace {
@@ -31,6 +29,9 @@ namespace {
 struct CompareOptions {
   std::vector<std::string> models;
   std::vector<std::string> adapter;
+  std::vector<std::string> adapter_a;
+  std::vector<std::string> tokenizer;
+  std::vector<std::string> template_names;
   std::vector<std::string> file;
   std::string field = "auto";
   int64_t characters = 100000;
@@ -48,8 +49,16 @@ struct CompareOptions {
     using T = CompareOptions;
     return std::tuple(
         option("models", &T::models, "The two models: folders, .gguf files."),
-        option("adapter", &T::adapter, "LoRA adapters on the second model."),
-        option("file", &T::file, "Text files, as `evaluate perplexity` takes them."),
+        option("adapter", &T::adapter, "LoRA adapters on the second model, B."),
+        option("adapter_a", &T::adapter_a, "LoRA adapters on the first model, A."),
+        option("tokenizer", &T::tokenizer,
+               "Tokenizers of A and of B, or one of both; empty: the adapter's, else the model's."),
+        option("template", &T::template_names,
+               "Chat templates of A and of B, or one of both; empty: as stored with them."),
+        option(
+            "file", &T::file,
+            "Text files, as `evaluate perplexity` takes them; no stores, whose tokens are of one "
+            "vocabulary."),
         option("field", &T::field, "JSON key of the text; auto takes input or text."),
         option("characters", &T::characters, "Of each file, from its beginning; 0: all.",
                at_least(0)),
@@ -63,16 +72,29 @@ struct CompareOptions {
                one_of({"auto", "float32", "bfloat16", "float16"})),
         option("device", &T::device, "Where to compute; auto: cuda if it is there.",
                device_names()),
-        option("output", &T::output, "Folder for report.md, report.html and results.json."),
+        option("output", &T::output,
+               "Folder for report.md and its plots, report.html and results.json."),
         option("overwrite", &T::overwrite, "Replace it if it is not empty."),
         option("json", &T::json_output, "results.json on standard output."));
   }
 };
 
+const std::vector<std::string>& adapters_of(const CompareOptions& options, size_t side) {
+  return side == 0 ? options.adapter_a : options.adapter;
+}
+
+// What is said once holds for both sides.
+std::string of_side(const std::vector<std::string>& values, size_t side) {
+  return values.empty() ? "" : values[std::min(side, values.size() - 1)];
+}
+
 LoadedModel load_side(const CompareOptions& options, size_t side) {
+  const std::vector<std::string>& adapters = adapters_of(options, side);
   LoadRequest request;
   request.model = options.models[side];
-  if (side == 1) request.adapters = {options.adapter.begin(), options.adapter.end()};
+  request.adapters = {adapters.begin(), adapters.end()};
+  request.tokenizer = of_side(options.tokenizer, side);
+  request.template_name = of_side(options.template_names, side);
   request.dtype = options.dtype;
   request.device = options.device;
   return load_for_inference(request);
@@ -83,8 +105,7 @@ ordered_json describe_side(const CompareOptions& options, size_t side) {
   const uint64_t bytes = weight_bytes(open);
   const int64_t parameters = open.config.parameter_count();
   std::string name = options.models[side];
-  if (side == 1)
-    for (const std::string& adapter : options.adapter) name += " + " + adapter;
+  for (const std::string& adapter : adapters_of(options, side)) name += " + " + adapter;
   return {{"model", name},
           {"parameters", parameters},
           {"bytes", bytes},
@@ -92,73 +113,6 @@ ordered_json describe_side(const CompareOptions& options, size_t side) {
           {"vocab_size", open.config.vocab_size},
           {"prompt_tok_s", nullptr},
           {"answer_tok_s", nullptr}};
-}
-
-// The file's texts, joined by newlines, up to so many characters.
-std::string text_of(const std::string& file, const CompareOptions& options) {
-  std::string all;
-  for_each_text(file, options.field, [&](std::string_view text, std::string_view) {
-    if (options.characters > 0 && static_cast<int64_t>(all.size()) > 4 * options.characters) return;
-    if (!all.empty()) all += '\n';
-    all += text;
-  });
-  if (options.characters == 0) return all;
-  size_t end = 0;
-  for (int64_t count = 0; end < all.size(); ++end) {
-    const bool begins = (static_cast<unsigned char>(all[end]) & 0xC0) != 0x80;
-    if (begins && ++count > options.characters) break;
-  }
-  return all.substr(0, end);
-}
-
-ordered_json measured(const LoadedModel& loaded, const std::string& text, int64_t window,
-                      const std::string& label) {
-  Progress progress(label, 0, "tokens");
-  int64_t done = 0;
-  const PerplexityResult result =
-      measure_perplexity(*loaded.model, *loaded.tokenizer, text,
-                         {PerplexityProtocol::kWindows, window, window}, [&](int64_t tokens) {
-                           throw_if_stopped();
-                           progress.update(done += tokens);
-                         });
-  progress.finish();
-  return {{"tokens", result.tokens},
-          {"characters", result.characters},
-          {"perplexity", result.perplexity()},
-          {"perplexity_standard_error", result.perplexity_error()},
-          {"bits_per_character", result.bits_per_character()},
-          {"bits_per_character_standard_error", result.bits_error()}};
-}
-
-ordered_json distance_of(const LoadedModel& a, const LoadedModel& b, const std::string& text,
-                         int64_t window, const std::string& label) {
-  const std::vector<TokenId> ids = a.tokenizer->encode(text);
-  Progress progress(label, static_cast<int64_t>(ids.size()), "tokens");
-  int64_t done = 0;
-  const ModelDistance distance =
-      compare_models(*a.model, *b.model, a.tokenizer->bos_id(), ids, window,
-                     [&](int64_t tokens) { progress.update(done += tokens); });
-  progress.finish();
-  return {{"tokens", distance.positions},
-          {"kl_divergence", distance.mean_kl()},
-          {"top1_agreement", distance.top1_agreement()},
-          {"max_logit_difference", distance.max_logit_difference}};
-}
-
-ordered_json compare_file(const LoadedModel& a, const LoadedModel& b, const std::string& file,
-                          const CompareOptions& options) {
-  const std::string text = text_of(file, options);
-  if (text.empty()) fail_data(file, "it holds no text to measure");
-  const int64_t window = std::min(
-      {options.window, a.model->config.context_length(), b.model->config.context_length()});
-  ordered_json row = {{"file", file}, {"window", window}};
-  row["a"] = measured(a, text, window, "A on " + file);
-  row["b"] = measured(b, text, window, "B on " + file);
-  const bool comparable = a.tokenizer->fingerprint() == b.tokenizer->fingerprint() &&
-                          a.model->config.vocab_size == b.model->config.vocab_size;
-  row["distance"] =
-      comparable ? distance_of(a, b, text, window, "distance on " + file) : ordered_json(nullptr);
-  return row;
 }
 
 double rate(const LoadedModel& loaded, int64_t prompt_tokens, int64_t new_tokens) {
@@ -204,8 +158,11 @@ ordered_json compare(const CompareOptions& options) {
     require_template(a, options.models[0], ", or pass --raw");
     require_template(b, options.models[1], ", or pass --raw");
   }
+  const int64_t window = std::min(
+      {options.window, a.model->config.context_length(), b.model->config.context_length()});
   for (const std::string& file : options.file)
-    results["files"].push_back(compare_file(a, b, file, options));
+    results["files"].push_back(
+        compare_on_text(a, b, file, {options.field, options.characters, window}));
   for (const std::string& prompt : options.prompt) {
     results["answers"].push_back({{"prompt", prompt},
                                   {"a", answer_of(a, prompt, options)},
@@ -220,13 +177,27 @@ ordered_json compare(const CompareOptions& options) {
       {"device", a.model->device().str()},
       {"threads", at::get_num_threads()},
       {"characters", options.characters},
-      {"window", options.window}};
+      {"window", window}};
   results["note"] = cat(
       "Perplexity is per token and compares models of one vocabulary; bits per character compare "
       "any two. Errors are standard errors over tokens. Windows of ",
-      options.window, " tokens without overlap, BOS before each; ", at::get_num_threads(),
-      " threads.");
+      window, " tokens without overlap, BOS before each; ", at::get_num_threads(), " threads.");
   return results;
+}
+
+void check_compare_options(const CompareOptions& options) {
+  if (options.models.size() != 2)
+    fail_usage("models", cat("two models are compared, ", options.models.size(), " were named"));
+  if (options.tokenizer.size() > 2) fail_usage("tokenizer", "there are two models only");
+  if (options.template_names.size() > 2) fail_usage("template", "there are two models only");
+  for (const std::string& file : options.file) {
+    if (is_token_store(file))
+      fail_usage("file",
+                 cat(file,
+                     " is a store: its tokens are of one vocabulary, and texts are cut "
+                     "by characters here"),
+                 "give its text files, or measure it with `evaluate perplexity`");
+  }
 }
 
 CommandSpec compare_spec() {
@@ -244,8 +215,7 @@ CommandSpec compare_spec() {
 int run_evaluate_compare(const std::vector<std::string>& args) {
   CompareOptions options;
   if (parse_command_line(compare_spec(), bind_options(options), args).help) return 0;
-  if (options.models.size() != 2)
-    fail_usage("models", cat("two models are compared, ", options.models.size(), " were named"));
+  check_compare_options(options);
   options.file = expand_files(options.file);
   std::unique_ptr<StagedFolder> folder;
   if (!options.output.empty()) {
@@ -258,12 +228,14 @@ int run_evaluate_compare(const std::vector<std::string>& args) {
   const ordered_json results = compare(options);
   if (folder) {
     write_json_file(folder->path() / "results.json", results);
-    write_file_atomic(folder->path() / "report.md", compare_markdown(results));
-    write_file_atomic(folder->path() / "report.html", compare_html(results));
+    const std::vector<ComparePlot> plots = compare_plots(results);
+    for (const ComparePlot& plot : plots) write_file_atomic(folder->path() / plot.file, plot.svg);
+    write_file_atomic(folder->path() / "report.md", compare_markdown(results, plots));
+    write_file_atomic(folder->path() / "report.html", compare_html(results, plots));
     folder->commit();
   }
   std::fputs(
-      options.json_output ? (results.dump() + "\n").c_str() : compare_markdown(results).c_str(),
+      options.json_output ? (results.dump() + "\n").c_str() : compare_markdown(results, {}).c_str(),
       stdout);
   return 0;
 }

@@ -3,14 +3,13 @@
 #include <cstdio>
 #include <memory>
 #include <string>
-#include <tuple>
 #include <vector>
 
+#include "commands/exam_plan.h"
 #include "commands/inference_options.h"
+#include "commands/model_checksums.h"
 #include "commands/staged_output.h"
 #include "commands/verbs.h"
-#include "llama2zh/base/error.h"
-#include "llama2zh/base/hash.h"
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/progress.h"
 #include "llama2zh/base/text.h"
@@ -21,131 +20,10 @@
 namespace llama2zh {
 namespace {
 
-struct ExamVerbOptions {
-  std::string data;
-  std::string split = "auto";
-  std::string prompt = "official";
-  int64_t shots = 5;
-  bool cot = false;
-  std::string template_form = "raw";
-  std::string chat_template;
-  std::string score = "auto";
-  std::string letters = "auto";
-  int64_t max_new_tokens = 0;
-  int64_t seed = 0;
-  std::vector<std::string> subjects;
-  int64_t limit = 0;
-  std::string output;
-  bool overwrite = false;
-  bool json_output = false;
-  static auto options() {
-    using T = ExamVerbOptions;
-    return std::tuple(
-        option(
-            "data", &T::data,
-            "Folder of the exam as it is published: dev, val and test with a CSV file a subject; "
-            "for C-Eval also subject_mapping.json."),
-        option("split", &T::split, "Questions to ask; auto: C-Eval's val, CMMLU's test.",
-               one_of({"auto", "val", "test"})),
-        option("prompt", &T::prompt,
-               "How to put them: as the exam's own programs, or as lm-evaluation-harness.",
-               one_of({"official", "harness"})),
-        option("shots", &T::shots, "Solved questions of dev in front of each.", between(0, 5)),
-        option("cot", &T::cot, "Let the model think before it answers (official prompts)."),
-        option("template", &T::template_form,
-               "The prompt as it is, or as messages in the model's chat template.",
-               one_of({"raw", "chat"})),
-        option("chat_template", &T::chat_template, "Name of the template; empty: the model's own."),
-        option("score", &T::score,
-               "Choose the likeliest letter, or generate an answer and extract its letter; auto: "
-               "logits, with cot extract.",
-               one_of({"auto", "logits", "extract"})),
-        option("letters", &T::letters,
-               "Tokens of the letters for official logits: the text A alone (word), the bare piece "
-               "A, or both added; auto: the exam's own program's, with a chat template both.",
-               one_of({"auto", "word", "bare", "both"})),
-        option("max_new_tokens", &T::max_new_tokens,
-               "Tokens of an answer to extract from; 0: 512 with cot or chat, else 32.",
-               at_least(0)),
-        option("seed", &T::seed,
-               "Of the guesses where an answer to CMMLU names no letter: its rule is to guess.",
-               at_least(0)),
-        option("subjects", &T::subjects, "Only these, by the names of their files."),
-        option("limit", &T::limit, "Questions of a subject, from the first; 0: all.", at_least(0)),
-        option("output", &T::output,
-               "Folder for results.json, results.csv, predictions.jsonl and C-Eval's "
-               "submission.json; empty: none."),
-        option("overwrite", &T::overwrite, "Replace the output folder."),
-        option("json", &T::json_output, "Print results.json instead of the table."));
-  }
-};
-
-struct ExamPlan {
-  ExamSource source;
-  ExamOptions exam;
-  bool chat = false;
-};
-
-void refuse_combinations(const ExamVerbOptions& options, ExamSuite suite, bool extract) {
-  const bool harness = options.prompt == "harness", chat = options.template_form == "chat";
-  if (harness && (options.cot || chat || extract || options.letters != "auto")) {
-    fail_usage("prompt",
-               "the harness's tasks score the texts \" A\" to \" D\" behind a raw prompt: no cot, "
-               "chat template, extraction or choice of letters",
-               "take --prompt official for those");
-  }
-  if (options.cot && !extract)
-    fail_usage("score", "what is thought must be generated", "leave --score out with --cot");
-  if (options.cot && chat && options.shots == 0 && suite == ExamSuite::kCeval) {
-    fail_usage("shots", "C-Eval's messages ask for thoughts by their shots alone",
-               "give --shots 1 to 5, or --template raw");
-  }
-  if (extract && options.letters != "auto")
-    fail_usage("letters", "extraction looks at no logits", "leave it out");
-  if (!extract && options.max_new_tokens > 0)
-    fail_usage("max_new_tokens", "logits need no answer", "give --score extract, or leave it out");
-  if (!chat && !options.chat_template.empty())
-    fail_usage("chat_template", "the prompt is raw", "give --template chat");
-}
-
-ExamPlan plan_exam(const ExamVerbOptions& options, ExamSuite suite) {
-  ExamPlan plan;
-  const bool extract = options.score == "extract" || (options.score == "auto" && options.cot);
-  refuse_combinations(options, suite, extract);
-  plan.chat = options.template_form == "chat";
-  plan.exam.protocol = {suite, options.prompt == "harness", options.cot};
-  plan.exam.extract = extract;
-  plan.exam.letters = options.letters;
-  plan.exam.max_new_tokens = options.max_new_tokens > 0   ? options.max_new_tokens
-                             : (options.cot || plan.chat) ? 512
-                                                          : 32;
-  plan.exam.seed = options.seed;
-  plan.source.suite = suite;
-  plan.source.folder = options.data;
-  const bool ceval = suite == ExamSuite::kCeval;
-  plan.source.split = options.split != "auto" ? options.split : ceval ? "val" : "test";
-  plan.source.subjects = options.subjects;
-  plan.source.shots = options.shots;
-  plan.source.explanations = options.cot && ceval;
-  plan.source.limit = options.limit;
-  return plan;
-}
-
-ordered_json adapter_hashes(const LoadRequest& request) {
-  ordered_json out = ordered_json::array();
-  for (const auto& folder : request.adapters) {
-    ordered_json entry = {{"path", folder.string()}};
-    for (const char* name : {"adapter_model.safetensors", "adapter_model.bin"})
-      if (fs::exists(folder / name)) entry["sha256"] = sha256_file(folder / name);
-    out.push_back(std::move(entry));
-  }
-  return out;
-}
-
 // All that the numbers depend on, then the numbers.
 ordered_json result_json(const ExamPlan& plan, const ExamRun& run, const ExamSummary& summary,
                          const OptionTable& table, const LoadedModel& loaded,
-                         const LoadRequest& request) {
+                         const ordered_json& checksums) {
   ordered_json flags;
   for (const OptionEntry& entry : table) flags[entry.key] = entry.get();
   const int64_t tokens = run.computed_tokens + run.cached_tokens;
@@ -157,8 +35,6 @@ ordered_json result_json(const ExamPlan& plan, const ExamRun& run, const ExamSum
       {"options", flags},
       {"program", "llama2zh " LLAMA2ZH_VERSION},
       {"prompts_sha256", run.prompts_sha256},
-      {"model_identity", model_identity(open_model(request.model))},
-      {"adapters", adapter_hashes(request)},
       {"tokenizer_sha256", loaded.tokenizer->fingerprint()},
       {"compute_dtype", dtype_name(loaded.model->compute_dtype())},
       {"prompt_tokens", tokens},
@@ -166,6 +42,7 @@ ordered_json result_json(const ExamPlan& plan, const ExamRun& run, const ExamSum
       {"cached_share",
        tokens == 0 ? 0.0 : static_cast<double>(run.cached_tokens) / static_cast<double>(tokens)},
       {"seconds", run.seconds}};
+  out.update(checksums);
   out.update(summary_json(summary));
   return out;
 }
@@ -255,7 +132,7 @@ int run_exam_verb(const std::vector<std::string>& args, ExamSuite suite) {
   if (parse_command_line(exam_spec(suite), table, args).help) return 0;
 
   ExamPlan plan = plan_exam(options, suite);
-  LoadRequest request = inference.request(options.chat_template);
+  LoadRequest request = inference.plain_request(options.chat_template);
   speculation.apply(engine, request);
   const std::vector<ExamSubject> subjects = load_exam(plan.source);
   std::unique_ptr<StagedFolder> folder;
@@ -264,6 +141,7 @@ int run_exam_verb(const std::vector<std::string>& args, ExamSuite suite) {
         new StagedFolder(stage_output(options.output, options.overwrite,
                                       {{"--data", options.data}, {"--model", inference.model}})));
   }
+  const ordered_json checksums = model_checksums(request);
   const LoadedModel loaded = load_for_inference(request);
   if (plan.chat) plan.exam.chat = &require_template(loaded, inference.model);
 
@@ -274,7 +152,7 @@ int run_exam_verb(const std::vector<std::string>& args, ExamSuite suite) {
                                });
   progress.finish();
   const ExamSummary summary = summarize_exam(subjects, run);
-  const ordered_json result = result_json(plan, run, summary, table, loaded, request);
+  const ordered_json result = result_json(plan, run, summary, table, loaded, checksums);
   if (folder) {
     write_results(*folder, result, summary, subjects, run, loaded, suite);
     folder->commit();

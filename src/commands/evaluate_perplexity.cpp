@@ -90,7 +90,8 @@ std::string chosen_set(const StoreInfo& info, const std::string& folder,
   return wanted;
 }
 
-// Rows as they are stored; BOS goes, since each measurement brings its own.
+// Rows as they are stored; BOS goes, since each measurement brings its own. Special tokens (EOS, a
+// template's) are scored, but are no part of the text that characters are counted of.
 PerplexityResult measure_store(const LoadedModel& loaded, const std::string& folder,
                                const std::string& set, const PerplexityRule& rule,
                                const OnTokens& on_tokens) {
@@ -107,8 +108,7 @@ PerplexityResult measure_store(const LoadedModel& loaded, const std::string& fol
     std::vector<uint8_t> supervised;
     rows->read(rows->begin(row), static_cast<int64_t>(rows->length(row)), ids, supervised);
     if (!ids.empty() && ids.front() == tokenizer.bos_id()) ids.erase(ids.begin());
-    PerplexityResult part =
-        measure_perplexity(*loaded.model, tokenizer.bos_id(), ids, rule, on_tokens);
+    PerplexityResult part = measure_perplexity(*loaded.model, tokenizer, ids, rule, on_tokens);
     const std::string text = tokenizer.decode(ids);
     part.characters = static_cast<int64_t>(utf8_length(text));
     part.bytes = static_cast<int64_t>(text.size());
@@ -142,6 +142,7 @@ ordered_json as_json(const PerplexityResult& result) {
   return {{"name", result.name},
           {"tokens", result.tokens},
           {"text_tokens", result.text_tokens},
+          {"special_tokens", result.special_tokens},
           {"characters", result.characters},
           {"bytes", result.bytes},
           {"nll_per_token", result.nll_per_token()},
@@ -149,16 +150,17 @@ ordered_json as_json(const PerplexityResult& result) {
           {"perplexity", result.perplexity()},
           {"perplexity_standard_error", result.perplexity_error()},
           {"bits_per_character", result.bits_per_character()},
-          {"bits_per_character_standard_error", result.bits_error()},
-          {"bits_per_byte", result.bits_per_byte()}};
+          {"bits_per_character_standard_error", result.bits_per_character_error()},
+          {"bits_per_byte", result.bits_per_byte()},
+          {"bits_per_byte_standard_error", result.bits_per_byte_error()}};
 }
 
 void print_row(const PerplexityResult& result) {
-  std::printf("%12s %14s %10.4f %12.4f %9.4f %10.4f %9.4f %10.4f  %s\n",
+  std::printf("%12s %14s %10.4f %12.4f %9.4f %10.4f %9.4f %10.4f %9.4f  %s\n",
               with_thousands(result.tokens).c_str(), with_thousands(result.characters).c_str(),
               result.nll_per_token(), result.perplexity(), result.perplexity_error(),
-              result.bits_per_character(), result.bits_error(), result.bits_per_byte(),
-              result.name.c_str());
+              result.bits_per_character(), result.bits_per_character_error(),
+              result.bits_per_byte(), result.bits_per_byte_error(), result.name.c_str());
 }
 
 void print_report(const std::vector<PerplexityResult>& files, const PerplexityResult& total,
@@ -174,8 +176,8 @@ void print_report(const std::vector<PerplexityResult>& files, const PerplexityRe
   }
   std::printf("protocol %s, windows of %lld tokens, stride %lld\n", options.protocol.c_str(),
               static_cast<long long>(rule.window), static_cast<long long>(rule.stride));
-  std::printf("%12s %14s %10s %12s %9s %10s %9s %10s  %s\n", "tokens", "characters", "nll/token",
-              "perplexity", "+-", "bits/char", "+-", "bits/byte", "file");
+  std::printf("%12s %14s %10s %12s %9s %10s %9s %10s %9s  %s\n", "tokens", "characters",
+              "nll/token", "perplexity", "+-", "bits/char", "+-", "bits/byte", "+-", "file");
   for (const PerplexityResult& file : files) print_row(file);
   if (files.size() > 1) print_row(total);
 }
@@ -213,7 +215,7 @@ int run_evaluate_perplexity(const std::vector<std::string>& args) {
   if (parse_command_line(spec, table, args).help) return 0;
 
   const std::vector<std::string> paths = expand_inputs(options.file);
-  const LoadedModel loaded = load_for_inference(inference.request());
+  const LoadedModel loaded = load_for_inference(inference.plain_request());
   const PerplexityRule rule = rule_of(options, loaded.model->config);
 
   std::vector<PerplexityResult> files;

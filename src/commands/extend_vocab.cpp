@@ -1,6 +1,7 @@
 // llama2zh extend-vocab: merges a tokenizer's pieces into the base's and, given the model, grows its embedding and head.
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <tuple>
@@ -8,6 +9,7 @@
 
 #include "commands/staged_output.h"
 #include "commands/verbs.h"
+#include "commands/vocab_report.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/log.h"
@@ -43,8 +45,10 @@ struct ExtendVocabOptions {
                "New rows: subpiece (mean of the rows of the old pieces the text had), mean (of all "
                "rows) or normal (random, the original's way).",
                one_of({"subpiece", "mean", "normal"})),
-        option("report_text", &T::report_text,
-               "Text files for characters per token before and after."),
+        option(
+            "report_text", &T::report_text,
+            "Text files (as `vocab report --file`) to compare both tokenizers on; the report goes "
+            "into the output folder too, as vocab_report.json and vocab_report.md."),
         option("seed", &T::seed, "Seed of mean and normal.", at_least(0)),
         option("overwrite", &T::overwrite, "Replace the output folder if it is not empty."),
         option("json", &T::json_output, "Report as one JSON object."));
@@ -82,22 +86,35 @@ void write_resized_model(const fs::path& folder, const OpenModel& model, const T
                   .template_name = merged.template_name()});
 }
 
-ordered_json report_json(const VocabularyReport& report, const std::vector<CompressionRow>& rows,
-                         const std::string& sha256) {
+// `measured`: the report of make_vocab_report() on the texts; null without any.
+ordered_json report_json(const VocabularyReport& report, const std::string& sha256,
+                         const ordered_json& measured) {
   ordered_json out = {{"base", report.base_size},        {"extension", report.extension_size},
                       {"merged", report.merged_size},    {"added", report.added},
                       {"duplicates", report.duplicates}, {"unreachable", report.unreachable},
                       {"displaced", report.displaced},   {"tokenizer_sha256", sha256},
                       {"texts", ordered_json::array()}};
-  for (const CompressionRow& row : rows) {
-    out["texts"].push_back({{"file", row.name},
-                            {"characters", row.base.characters},
-                            {"tokens_before", row.base.tokens},
-                            {"tokens_after", row.merged.tokens},
-                            {"characters_per_token_before", row.base.characters_per_token()},
-                            {"characters_per_token_after", row.merged.characters_per_token()}});
+  if (measured.is_null()) return out;
+  const ordered_json &before = measured["tokenizers"][0], &after = measured["tokenizers"][1];
+  for (const auto& [name, count] : before["domains"].items()) {
+    const ordered_json& now = after["domains"][name];
+    out["texts"].push_back({{"file", name},
+                            {"characters", count["characters"]},
+                            {"tokens_before", count["tokens"]},
+                            {"tokens_after", now["tokens"]},
+                            {"characters_per_token_before", count["characters_per_token"]},
+                            {"characters_per_token_after", now["characters_per_token"]}});
   }
+  out["vocab_report"] = measured;
   return out;
+}
+
+// A text is called by its file's name; of two with one name, the second by its path.
+std::string unique_name(const std::string& file, const std::vector<ReportedDomain>& domains) {
+  const std::string name = fs::path(file).filename().string();
+  const bool taken = std::any_of(domains.begin(), domains.end(),
+                                 [&](const ReportedDomain& domain) { return domain.name == name; });
+  return taken ? file : name;
 }
 
 std::string sample_of(const std::vector<std::string>& pieces) {
@@ -123,6 +140,7 @@ void print_report(const ordered_json& report, const VocabularyReport& vocabulary
                   row["characters_per_token_after"].get<double>());
     out += cat(line, row["file"].get<std::string>(), "\n");
   }
+  if (report.contains("vocab_report")) out += "\n" + vocab_report_markdown(report["vocab_report"]);
   std::fputs(out.c_str(), stdout);
 }
 
@@ -151,15 +169,20 @@ Tokenizer load_plain_tokenizer(const std::string& path) {
   return base;
 }
 
-std::vector<CompressionRow> measure_texts(const Tokenizer& base, const Tokenizer& merged,
-                                          const std::vector<std::string>& files) {
-  std::vector<CompressionRow> rows;
-  for (const std::string& file : files) {
-    rows.push_back(measure_compression(base, merged, file));
-    if (rows.back().base.characters == 0)
-      fail_data(file, "the file holds no text", "--report-text needs text to measure");
-  }
-  return rows;
+// Both tokenizers on --report-text, as `vocab report` has it, into the folder too. Null without texts.
+ordered_json measure_texts(const fs::path& folder, const ExtendVocabOptions& options,
+                           const OpenModel& model) {
+  if (options.report_text.empty()) return nullptr;
+  std::vector<ReportedDomain> domains;
+  for (const std::string& file : options.report_text)
+    domains.push_back({unique_name(file, domains), {file}});
+  const VocabularyHost host = model.source ? host_of(model.config) : VocabularyHost{};
+  ordered_json report = make_vocab_report(
+      {{"before", options.tokenizer, "", 0, {}}, {"after", folder.string(), "", 0, {}}}, domains,
+      "auto", host, "--report-text");
+  report["tokenizers"][1]["path"] = options.output;
+  write_vocab_report(folder, report);
+  return report;
 }
 
 // The merged tokenizer in `folder`: tokenizer_config and the rest stay the base's; only
@@ -199,7 +222,7 @@ int run_extend_vocab(const std::vector<std::string>& args) {
   StagedFolder folder =
       stage_output(options.output, options.overwrite, extend_vocab_inputs(options));
   const Tokenizer merged = write_merged_tokenizer(folder.path(), base, merge);
-  const std::vector<CompressionRow> rows = measure_texts(base, merged, options.report_text);
+  const ordered_json measured = measure_texts(folder.path(), options, model);
   if (model.source) {
     write_resized_model(folder.path(), model, base, merged, merge.added, options);
   } else {
@@ -210,7 +233,7 @@ int run_extend_vocab(const std::vector<std::string>& args) {
   const VocabularyReport vocabulary = report_merge(base, merged, merge);
   throw_if_stopped();
   folder.commit();
-  const ordered_json report = report_json(vocabulary, rows, merged.fingerprint());
+  const ordered_json report = report_json(vocabulary, merged.fingerprint(), measured);
   if (options.json_output) {
     std::puts(report.dump().c_str());
   } else {

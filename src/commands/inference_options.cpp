@@ -26,6 +26,17 @@ LoadRequest InferenceOptions::request(const std::string& template_name) const {
   return out;
 }
 
+LoadRequest InferenceOptions::plain_request(const std::string& template_name) const {
+  LoadRequest out = request(template_name);
+  if (out.named_adapters.empty()) return out;
+  const auto& [name, folder] = out.named_adapters.front();
+  fail_usage("adapter",
+             cat("\"", name, "=", folder.string(),
+                 "\" keeps the adapter beside the model for requests that name it, and none does "
+                 "here: the model without it would be measured"),
+             cat("put it on the model: --adapter ", folder.string()));
+}
+
 void SpeculationOptions::apply(EngineConfig& config, LoadRequest& request) const {
   if (draft_model.empty()) return;
   if (config.speculate == "lookup")

@@ -40,6 +40,8 @@ struct InferenceOptions {
                "Use adapters although their manifest names another base."));
   }
   LoadRequest request(const std::string& template_name = {}) const;
+  // Of a verb whose requests name no adapter: kUsage for NAME=DIR, which would stand by unused.
+  LoadRequest plain_request(const std::string& template_name = {}) const;
 };
 
 // The engine of a verb that answers, and the model that guesses for it.

@@ -1,6 +1,7 @@
 // llama2zh vocab report: what tokenizers make of the user's text, and what their vocabularies cost.
 #include "commands/vocab_report.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <tuple>
@@ -11,8 +12,6 @@
 #include "llama2zh/base/text.h"
 #include "llama2zh/config/command_line.h"
 #include "llama2zh/data/datasets.h"
-#include "llama2zh/model/llama_config.h"
-#include "llama2zh/tokenizer/vocabulary.h"
 
 namespace llama2zh {
 namespace {
@@ -62,13 +61,7 @@ VocabularyHost find_host(const VocabReportOptions& options) {
   }
   if (options.hidden_size > 0 || options.tied)
     fail_usage("model", "its config.json has the width already", "leave --hidden-size and --tied");
-  const LlamaConfig config = LlamaConfig::read(options.model);
-  const int64_t matrices = config.tie_word_embeddings ? 1 : 2;
-  return {.hidden_size = config.hidden_size,
-          .tied = config.tie_word_embeddings,
-          .body_parameters =
-              config.parameter_count() - matrices * config.vocab_size * config.hidden_size,
-          .bytes_per_parameter = config.dtype == "float32" ? 4 : 2};
+  return host_of(LlamaConfig::read(options.model));
 }
 
 // Two tokenizers of one file name are told apart by their folders.
@@ -101,13 +94,8 @@ std::vector<ReportedTokenizer> name_tokenizers(const VocabReportOptions& options
   return result;
 }
 
-struct Domain {
-  std::string name;
-  std::vector<std::string> files;
-};
-
-std::vector<Domain> find_domains(const VocabReportOptions& options) {
-  std::vector<Domain> domains;
+std::vector<ReportedDomain> find_domains(const VocabReportOptions& options) {
+  std::vector<ReportedDomain> domains;
   for (const std::string& text : options.file) {
     const size_t sign = fs::exists(text) ? std::string::npos : text.find('=');
     const bool labelled = sign != std::string::npos && sign > 0;
@@ -115,42 +103,11 @@ std::vector<Domain> find_domains(const VocabReportOptions& options) {
     const std::string name = labelled ? text.substr(0, sign) : fs::path(file).filename().string();
     const std::vector<std::string> files = expand_files({file});
     auto same = std::find_if(domains.begin(), domains.end(),
-                             [&](const Domain& domain) { return domain.name == name; });
+                             [&](const ReportedDomain& domain) { return domain.name == name; });
     if (same == domains.end()) same = domains.insert(domains.end(), {name, {}});
     same->files.insert(same->files.end(), files.begin(), files.end());
   }
   return domains;
-}
-
-void count_domain(const Domain& domain, const std::string& field, TokenizerComparison& comparison) {
-  comparison.begin_domain();
-  for (const std::string& file : domain.files) {
-    for_each_text(file, field, [&](std::string_view text, std::string_view) {
-      for (size_t begin = 0; begin < text.size();) {
-        const size_t end = std::min(text.find('\n', begin), text.size());
-        if (end > begin) comparison.add_line(text.substr(begin, end - begin));
-        begin = end + 1;
-      }
-    });
-  }
-}
-
-void measure(const std::vector<Domain>& domains, const std::string& field,
-             std::vector<ReportedTokenizer>& reported) {
-  std::vector<Tokenizer> tokenizers;
-  for (const ReportedTokenizer& one : reported) tokenizers.push_back(Tokenizer::load(one.path));
-  std::vector<const Tokenizer*> pointers;
-  for (const Tokenizer& tokenizer : tokenizers) pointers.push_back(&tokenizer);
-  TokenizerComparison comparison(pointers);
-  for (const Domain& domain : domains) count_domain(domain, field, comparison);
-  std::vector<TokenizerMeasure> measures = comparison.finish();
-  if (measures[0].total().tokens == 0)
-    fail_data(domains[0].files[0], "the files hold no text", "--file needs text to measure");
-  for (size_t i = 0; i < reported.size(); ++i) {
-    reported[i].sha256 = tokenizers[i].fingerprint();
-    reported[i].vocab_size = tokenizers[i].vocab_size();
-    reported[i].measure = std::move(measures[i]);
-  }
 }
 
 CommandSpec vocab_report_spec() {
@@ -173,18 +130,16 @@ int run_vocab_report(const std::vector<std::string>& args) {
 
   const VocabularyHost host = find_host(options);
   std::vector<ReportedTokenizer> tokenizers = name_tokenizers(options);
-  const std::vector<Domain> domains = find_domains(options);
-  measure(domains, options.field, tokenizers);
-  std::vector<std::string> names;
-  for (const Domain& domain : domains) names.push_back(domain.name);
-  const ordered_json report = vocab_report_json(tokenizers, names, host);
-  const std::string markdown = vocab_report_markdown(report);
+  const std::vector<ReportedDomain> domains = find_domains(options);
+  const ordered_json report =
+      make_vocab_report(std::move(tokenizers), domains, options.field, host, "--file");
   if (!options.output.empty()) {
     fs::create_directories(options.output);
-    write_file_atomic(fs::path(options.output) / "vocab_report.json", report.dump(2) + "\n");
-    write_file_atomic(fs::path(options.output) / "vocab_report.md", markdown);
+    write_vocab_report(options.output, report);
   }
-  std::fputs(options.json_output ? (report.dump() + "\n").c_str() : markdown.c_str(), stdout);
+  std::fputs(
+      options.json_output ? (report.dump() + "\n").c_str() : vocab_report_markdown(report).c_str(),
+      stdout);
   return 0;
 }
 

@@ -212,6 +212,7 @@ std::string piece_list(const ordered_json& tokenizers) {
   for (const auto& one : tokenizers) {
     const auto name = one["name"].get<std::string>();
     add(cat(name, ", unreachable"), one["unreachable_pieces"]);
+    add(cat(name, ", not used by this text"), one["dead_pieces"]);
     if (!one.contains("changed")) continue;
     add(cat(name, ", displaced"), one["changed"]["displaced_pieces"]);
     std::vector<std::string> pieces;
@@ -241,7 +242,8 @@ ordered_json vocab_report_json(const std::vector<ReportedTokenizer>& tokenizers,
                         {"text_pieces", measure.text_pieces},
                         {"unreachable", measure.unreachable.size()},
                         {"unreachable_pieces", measure.unreachable},
-                        {"dead", measure.dead}};
+                        {"dead", measure.dead.size()},
+                        {"dead_pieces", measure.dead}};
     if (&one != &tokenizers[0]) row["changed"] = changed_json(measure.changed);
     if (host.hidden_size > 0) row["cost"] = cost_json(one, tokenizers[0], host);
     out["tokenizers"].push_back(std::move(row));

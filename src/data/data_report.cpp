@@ -61,6 +61,7 @@ class SetReader {
       throw_if_stopped();
       for (const EncodedRow& row : chunk.rows) {
         if (full()) return false;
+        if (row.begins) decide(row);
         if (is_mine(row)) take(row, report_.files[chunk.place.file]);
       }
       if (chunk.file_error && side_ != Side::kHeldOut) note_error(chunk.file_error, report_.bad);
@@ -74,6 +75,7 @@ class SetReader {
                   const Tokenizer& tokenizer, Progress& progress) {
     const std::string where = cat(store.folder, " (", store.set, ")");
     const auto rows = open_token_store(store.folder, store.set);
+    deduplicated_ = false;
     for (int64_t i = 0; i < rows->size(); ++i) {
       throw_if_stopped();
       EncodedRow row;
@@ -91,12 +93,16 @@ class SetReader {
     return config_.max_rows > 0 && rows >= config_.max_rows;
   }
 
-  // A row that can't be used is training's to report.
+  // As RowCollector does. A row that can't be used is training's to report.
+  void decide(const EncodedRow& row) {
+    const bool usable = !row.error && !row.filtered && !row.ids.empty();
+    deduplicated_ = usable && config_.deduplicate && !texts_.insert(row.hash);
+    held_out_ = side_ != Side::kAll && usable && is_held_out(row.hash, config_.validation_split);
+  }
   bool is_mine(const EncodedRow& row) {
     if (side_ == Side::kAll) return true;
-    if (row.begins)
-      held_out_ = !row.error && !row.ids.empty() && is_held_out(row.hash, config_.validation_split);
-    if (!held_out_ && row.ends && !row.error && !row.ids.empty()) ++rows_of_training_;
+    if (!held_out_ && !deduplicated_ && row.ends && !row.error && !row.ids.empty())
+      ++rows_of_training_;
     return held_out_ == (side_ == Side::kHeldOut);
   }
 
@@ -128,6 +134,10 @@ class SetReader {
     if (row.begins && row.ids.empty()) {
       if (!row.overlong) ++report_.blank;
       spoilt_ = true;  // no part of it is used
+      return;
+    }
+    if (deduplicated_) {
+      report_.deduplicated += row.begins;
       return;
     }
     add(row, facts, place);
@@ -167,11 +177,11 @@ class SetReader {
   RowKind kind_;
   const DataReportOptions& options_;
   Side side_;
-  int64_t rows_of_training_ = 0;  // passed over by a reader of held-out rows
-  bool held_out_ = false;         // the row under way
-  HashSet seen_;
-  int64_t length_ = 0;   // of the parts of the row so far
-  bool spoilt_ = false;  // the rest of the row is left out
+  int64_t rows_of_training_ = 0;                  // passed over by a reader of held-out rows
+  bool held_out_ = false, deduplicated_ = false;  // the row under way
+  HashSet seen_, texts_;                          // texts_: with data.deduplicate
+  int64_t length_ = 0;                            // of the parts of the row so far
+  bool spoilt_ = false;                           // the rest of the row is left out
 };
 
 class TestReader : public SetReader {

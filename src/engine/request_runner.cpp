@@ -5,27 +5,17 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 #include <optional>
 #include <set>
 
-#include "engine/adapter_groups.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/log.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/kernels/few_row_product.h"
 
 namespace llama2zh {
-namespace {
-
-bool is_complete(const Planned& planned) {
-  return planned.rows - planned.drafts == planned.sequence->pending();
-}
-
-}  // namespace
-
 RequestRunner::RequestRunner(const Llama& model, const Tokenizer& tokenizer,
                              const EngineConfig& config, const Llama* draft)
     : model_(&model),
@@ -137,64 +127,13 @@ void RequestRunner::end_requests(const std::vector<RequestId>& ids,
   }
 }
 
-// Logits [rows, V] of sequences that are complete and of their guesses, fp32 on the CPU.
-at::Tensor RequestRunner::forward(const std::vector<Planned>& plan) {
-  if (draft_) draft_->propose(plan);
-  PagedBatch batch(scheduler_.store());
-  AdapterGroups adapters, complete;
-  std::vector<int64_t> ids, rows;
-  for (const Planned& planned : plan) {
-    const Sequence& sequence = *planned.sequence;
-    const auto first = sequence.tokens.begin() + sequence.table.length;
-    ids.insert(ids.end(), first, first + planned.rows - planned.drafts);
-    const auto draft = sequence.drafts.begin();
-    ids.insert(ids.end(), draft, draft + planned.drafts);
-    batch.add(sequence.table, planned.rows);
-    adapters.add(sequence.request->adapter, planned.rows);
-    if (is_complete(planned) && sequence.request->wants_last_logits()) {
-      for (int64_t i = planned.drafts; i >= 0; --i) rows.push_back(batch.tokens() - 1 - i);
-      complete.add(sequence.request->adapter, 1 + planned.drafts);
-    }
-    RequestResult& result = sequence.request->result;
-    if (result.queued_seconds == 0) result.queued_seconds = sequence.request->seconds();
-  }
-  count_step(batch.tokens());
-  at::Tensor hidden;
-  {
-    const RowAdapters active(adapters.groups(model_->device()));
-    hidden = model_->forward(at::tensor(ids).to(model_->device()), batch);
-  }
-  read_hidden(plan, hidden);
-  if (rows.empty()) return {};
-  if (static_cast<int64_t>(rows.size()) < batch.tokens())
-    hidden = hidden.index_select(0, at::tensor(rows).to(model_->device()));
-  const RowAdapters active(complete.groups(model_->device()));
-  return model_->logits(hidden).to(at::kCPU).contiguous();
-}
-
-void RequestRunner::read_hidden(const std::vector<Planned>& plan, const at::Tensor& hidden) {
-  int64_t first = 0;
-  for (const Planned& planned : plan) {
-    Sequence& sequence = *planned.sequence;
-    try {
-      if (sequence.request->wants_score())
-        score_hidden(sequence, hidden.narrow(0, first, planned.rows), *model_);
-      else if (sequence.request->only_reads() && !sequence.request->wants_next())
-        pool_hidden(sequence, hidden.narrow(0, first, planned.rows), sequence.table.length == 0);
-    } catch (...) {
-      sequence.error = std::current_exception();
-    }
-    first += planned.rows;
-  }
-}
-
 void RequestRunner::compute(const std::vector<Planned>& plan) {
   const at::Tensor logits = forward(plan);
   std::vector<Outcome> outcomes;
   int64_t row = 0;
   for (const Planned& planned : plan) {
     Sequence& sequence = *planned.sequence;
-    const bool wanted = is_complete(planned);
+    const bool wanted = planned.is_complete();
     const std::exception_ptr failed = std::exchange(sequence.error, nullptr);
     if (sequence.completion.ids.empty()) counts_.prompt_tokens += planned.rows;
     scheduler_.computed(planned);

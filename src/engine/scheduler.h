@@ -16,6 +16,8 @@ struct Planned {
   Sequence* sequence;
   int64_t rows;
   int64_t drafts = 0;  // the last of the rows that are guesses
+  // Behind it all of the sequence's own tokens are computed.
+  bool is_complete() const { return rows - drafts == sequence->pending(); }
 };
 
 // Decides what each step computes, and owns the blocks. Sequences stand in one order: higher

@@ -11,6 +11,7 @@
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/signals.h"
 #include "llama2zh/base/text.h"
+#include "llama2zh/eval/standard_error.h"
 
 namespace llama2zh {
 namespace {
@@ -27,11 +28,15 @@ void add_rows(ModelDistance& sum, const at::Tensor& reference, const at::Tensor&
               const at::Tensor& targets) {
   const at::Tensor p = at::log_softmax(reference, 1), q = at::log_softmax(logits, 1);
   const auto nll = [&](const at::Tensor& log_probs) {
-    return -log_probs.gather(1, targets.unsqueeze(1)).sum(at::kDouble).item<double>();
+    return -log_probs.gather(1, targets.unsqueeze(1)).squeeze(1).to(at::kDouble);
   };
-  sum.reference_nll += nll(p);
-  sum.nll += nll(q);
-  sum.kl += (p.exp() * (p - q)).sum(at::kDouble).item<double>();
+  const at::Tensor of_reference = nll(p), of_model = nll(q);
+  sum.reference_nll += of_reference.sum().item<double>();
+  sum.nll += of_model.sum().item<double>();
+  sum.nll_difference_squares += (of_model - of_reference).square().sum().item<double>();
+  const at::Tensor kl = (p.exp() * (p - q)).sum({1}, false, at::kDouble);
+  sum.kl += kl.sum().item<double>();
+  sum.kl_squares += kl.square().sum().item<double>();
   sum.max_logit_difference =
       std::max(sum.max_logit_difference, (reference - logits).abs().max().item<double>());
   sum.same_top += p.argmax(1).eq(q.argmax(1)).sum().item<int64_t>();
@@ -44,9 +49,20 @@ double ModelDistance::perplexity() const { return std::exp(nll / static_cast<dou
 double ModelDistance::reference_perplexity() const {
   return std::exp(reference_nll / static_cast<double>(positions));
 }
+double ModelDistance::nll_difference() const {
+  return (nll - reference_nll) / static_cast<double>(positions);
+}
+double ModelDistance::nll_difference_error() const {
+  return error_of_mean(positions, nll - reference_nll, nll_difference_squares);
+}
 double ModelDistance::mean_kl() const { return kl / static_cast<double>(positions); }
+double ModelDistance::kl_error() const { return error_of_mean(positions, kl, kl_squares); }
 double ModelDistance::top1_agreement() const {
   return static_cast<double>(same_top) / static_cast<double>(positions);
+}
+double ModelDistance::top1_error() const {
+  const auto same = static_cast<double>(same_top);
+  return error_of_mean(positions, same, same);
 }
 
 ModelDistance compare_models(const Llama& reference, const Llama& model, TokenId bos,

@@ -16,6 +16,7 @@
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/base/utf8.h"
+#include "llama2zh/eval/standard_error.h"
 
 namespace llama2zh {
 namespace {
@@ -28,13 +29,9 @@ at::Tensor to_tensor(std::span<const TokenId> ids, at::Device device) {
   return tensor.to(device);
 }
 
-struct Sums {
-  double nll = 0, squares = 0;
-};
-
 // Of `targets` as the continuations of the last targets.size() positions of `inputs`.
-Sums window_sums(const Llama& model, std::span<const TokenId> inputs,
-                 std::span<const TokenId> targets) {
+std::vector<double> window_nll(const Llama& model, std::span<const TokenId> inputs,
+                               std::span<const TokenId> targets) {
   const at::NoGradGuard no_grad;
   const auto length = static_cast<int64_t>(inputs.size());
   const auto scored = static_cast<int64_t>(targets.size());
@@ -42,16 +39,34 @@ Sums window_sums(const Llama& model, std::span<const TokenId> inputs,
   const at::Tensor hidden =
       model.forward(to_tensor(inputs, model.device()), context).narrow(0, length - scored, scored);
   const at::Tensor wanted = to_tensor(targets, model.device());
-  Sums sums;
+  std::vector<double> all;
   for (int64_t row = 0; row < scored; row += kHeadRows) {
     const int64_t rows = std::min(kHeadRows, scored - row);
     const at::Tensor logits = model.logits(hidden.narrow(0, row, rows));
     const at::Tensor at_target = logits.gather(1, wanted.narrow(0, row, rows).unsqueeze(1));
-    const at::Tensor nll = (at::logsumexp(logits, 1) - at_target.squeeze(1)).to(at::kDouble);
-    sums.nll += nll.sum().item<double>();
-    sums.squares += nll.square().sum().item<double>();
+    const at::Tensor nll =
+        (at::logsumexp(logits, 1) - at_target.squeeze(1)).to(at::kDouble).cpu().contiguous();
+    all.insert(all.end(), nll.const_data_ptr<double>(), nll.const_data_ptr<double>() + rows);
   }
-  return sums;
+  return all;
+}
+
+// Special tokens but the unknown one, which stands for a character.
+bool is_no_text(const Tokenizer& tokenizer, TokenId id) {
+  return tokenizer.is_special(id) && id != tokenizer.unk_id();
+}
+
+void add_window(PerplexityResult& result, const Tokenizer& tokenizer,
+                std::span<const TokenId> targets, const std::vector<double>& nll) {
+  result.tokens += static_cast<int64_t>(targets.size());
+  for (size_t i = 0; i < targets.size(); ++i) {
+    result.nll += nll[i];
+    result.nll_squares += nll[i] * nll[i];
+    if (!is_no_text(tokenizer, targets[i])) continue;
+    ++result.special_tokens;
+    result.special_nll += nll[i];
+    result.special_squares += nll[i] * nll[i];
+  }
 }
 
 // A window of the stream [begin, end), of which [scored, end) count; BOS may take its first token's place.
@@ -96,22 +111,27 @@ void check_rule(const PerplexityRule& rule, const LlamaConfig& config) {
                "leave it out, or choose protocol hf");
 }
 
-double PerplexityResult::standard_error() const {
-  if (tokens < 2) return 0;
-  const double count = static_cast<double>(tokens), mean = nll_per_token();
-  return std::sqrt(std::max(0.0, nll_squares / count - mean * mean) / (count - 1));
-}
+double PerplexityResult::standard_error() const { return error_of_mean(tokens, nll, nll_squares); }
 double PerplexityResult::perplexity() const { return std::exp(nll_per_token()); }
+
+double PerplexityResult::text_bits() const {
+  return (nll - special_nll) / std::numbers::ln2 *
+         static_cast<double>(text_tokens - special_text_tokens) /
+         static_cast<double>(tokens - special_tokens);
+}
+double PerplexityResult::text_bits_error() const {
+  return error_of_mean(tokens - special_tokens, nll - special_nll, nll_squares - special_squares) /
+         std::numbers::ln2 * static_cast<double>(text_tokens - special_text_tokens);
+}
 double PerplexityResult::bits_per_character() const {
-  return nll_per_token() / std::numbers::ln2 * static_cast<double>(text_tokens) /
-         static_cast<double>(characters);
+  return text_bits() / static_cast<double>(characters);
 }
-double PerplexityResult::bits_per_byte() const {
-  return nll_per_token() / std::numbers::ln2 * static_cast<double>(text_tokens) /
-         static_cast<double>(bytes);
+double PerplexityResult::bits_per_byte() const { return text_bits() / static_cast<double>(bytes); }
+double PerplexityResult::bits_per_character_error() const {
+  return text_bits_error() / static_cast<double>(characters);
 }
-double PerplexityResult::bits_error() const {
-  return bits_per_character() * standard_error() / nll_per_token();
+double PerplexityResult::bits_per_byte_error() const {
+  return text_bits_error() / static_cast<double>(bytes);
 }
 
 void PerplexityResult::add(const PerplexityResult& part) {
@@ -121,16 +141,23 @@ void PerplexityResult::add(const PerplexityResult& part) {
   bytes += part.bytes;
   nll += part.nll;
   nll_squares += part.nll_squares;
+  special_tokens += part.special_tokens;
+  special_text_tokens += part.special_text_tokens;
+  special_nll += part.special_nll;
+  special_squares += part.special_squares;
 }
 
-PerplexityResult measure_perplexity(const Llama& model, TokenId bos, std::span<const TokenId> ids,
-                                    const PerplexityRule& rule,
+PerplexityResult measure_perplexity(const Llama& model, const Tokenizer& tokenizer,
+                                    std::span<const TokenId> ids, const PerplexityRule& rule,
                                     const std::function<void(int64_t)>& on_tokens) {
   check_rule(rule, model.config);
+  const TokenId bos = tokenizer.bos_id();
   std::vector<TokenId> stream = {bos};
   stream.insert(stream.end(), ids.begin(), ids.end());
   PerplexityResult result;
   result.text_tokens = static_cast<int64_t>(ids.size());
+  result.special_text_tokens =
+      std::count_if(ids.begin(), ids.end(), [&](TokenId id) { return is_no_text(tokenizer, id); });
   std::vector<TokenId> inputs;
   for (const Window& window : windows_of(stream.size(), rule)) {
     if (window.scored >= window.end) continue;
@@ -139,10 +166,7 @@ PerplexityResult measure_perplexity(const Llama& model, TokenId bos, std::span<c
     if (window.bos_first) inputs.front() = bos;
     const auto targets =
         std::span<const TokenId>(stream).subspan(window.scored, window.end - window.scored);
-    const Sums sums = window_sums(model, inputs, targets);
-    result.nll += sums.nll;
-    result.nll_squares += sums.squares;
-    result.tokens += static_cast<int64_t>(targets.size());
+    add_window(result, tokenizer, targets, window_nll(model, inputs, targets));
     if (on_tokens) on_tokens(static_cast<int64_t>(targets.size()));
   }
   return result;
@@ -152,7 +176,7 @@ PerplexityResult measure_perplexity(const Llama& model, const Tokenizer& tokeniz
                                     std::string_view text, const PerplexityRule& rule,
                                     const std::function<void(int64_t)>& on_tokens) {
   PerplexityResult result =
-      measure_perplexity(model, tokenizer.bos_id(), tokenizer.encode(text), rule, on_tokens);
+      measure_perplexity(model, tokenizer, tokenizer.encode(text), rule, on_tokens);
   result.characters = static_cast<int64_t>(utf8_length(text));
   result.bytes = static_cast<int64_t>(text.size());
   return result;

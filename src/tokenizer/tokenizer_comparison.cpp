@@ -25,7 +25,7 @@ void judge_pieces(const Tokenizer& tokenizer, const std::vector<int64_t>& uses,
   for (TokenId id = 0; id < tokenizer.vocab_size(); ++id) {
     if (!is_text_piece(tokenizer, id)) continue;
     ++measure.text_pieces;
-    if (uses[static_cast<size_t>(id)] == 0) ++measure.dead;
+    if (uses[static_cast<size_t>(id)] == 0) measure.dead.push_back(tokenizer.piece(id));
     if (encodes_to_itself(tokenizer, id)) continue;
     measure.unreachable.push_back(tokenizer.piece(id));
     const TokenId old = ids_in_first[static_cast<size_t>(id)];

@@ -5,9 +5,6 @@
 
 #include <unordered_set>
 
-#include "llama2zh/base/error.h"
-#include "llama2zh/base/lines.h"
-#include "llama2zh/base/text.h"
 #include "llama2zh/base/utf8.h"
 
 namespace llama2zh {
@@ -60,21 +57,6 @@ VocabularyReport report_merge(const Tokenizer& base, const Tokenizer& merged,
     }
   }
   return report;
-}
-
-CompressionRow measure_compression(const Tokenizer& base, const Tokenizer& merged,
-                                   const std::filesystem::path& text_file) {
-  CompressionRow row;
-  row.name = text_file.filename().string();
-  TokenCounter before(base), after(merged);
-  LineReader reader(text_file);
-  for (std::string line; reader.next(line);) {
-    if (!is_utf8(line))
-      fail_data(reader.where(), "the line is not UTF-8", "Convert the file to UTF-8 first");
-    row.base += before.count(line);
-    row.merged += after.count(line);
-  }
-  return row;
 }
 
 std::vector<std::vector<TokenId>> sub_pieces(const Tokenizer& base,

@@ -129,7 +129,8 @@ TrainingState read_training_state(const fs::path& checkpoint) {
     state.best = best_from_json(value.at("best"));
     const ordered_json guard = value.value("guard", ordered_json::object());  // none in older ones
     if (guard.contains("before")) {
-      state.guard = {optional_number(guard.at("before")), optional_number(guard.at("now"))};
+      state.guard = {optional_number(guard.at("before")), optional_number(guard.at("now")),
+                     guard.value("since", int64_t{0}), guard.value("set", std::string())};
     }
     state.loss_scale.scale = value.at("loss_scale").get<double>();
     state.loss_scale.good_steps = value.at("loss_scale_good_steps").get<int64_t>();

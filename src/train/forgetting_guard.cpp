@@ -29,6 +29,10 @@ ForgettingGuard::ForgettingGuard(const GuardConfig& config, int64_t eval_steps,
     fail_usage("train.guard_set", "nothing is evaluated on the way", "set train.eval_steps");
 }
 
+void ForgettingGuard::begin(GuardState& state, int64_t step) const {
+  state = {std::nullopt, std::nullopt, step, config_.guard_set};
+}
+
 void ForgettingGuard::update(GuardState& state, const std::vector<EvalResult>& results) const {
   for (const EvalResult& result : results) {
     if (result.name != config_.guard_set) continue;
@@ -52,7 +56,8 @@ std::string ForgettingGuard::describe(const GuardState& state) const {
   text << std::fixed << config_.guard_set << ": loss " << std::setprecision(4)
        << state.now.value_or(0) << ", " << std::showpos << std::setprecision(1) << rise(state)
        << std::noshowpos << " % of the " << std::setprecision(4) << state.before.value_or(0)
-       << " at the beginning (budget " << std::defaultfloat << config_.guard_budget << " %)";
+       << (state.since == 0 ? std::string(" at the beginning") : cat(" at step ", state.since))
+       << " (budget " << std::defaultfloat << config_.guard_budget << " %)";
   return text.str();
 }
 

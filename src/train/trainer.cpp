@@ -227,9 +227,15 @@ TrainOutcome Trainer::run() {
                                                std::clamp<int64_t>(spare, 0, kStepsBeforeProfile),
                                                config_.profile_steps, parts_.model->device());
   }
+  if (guard_.is_new(state_.guard)) {
+    guard_.begin(state_.guard, state_.step);
+    if (state_.step > 0 && is_first())
+      log_warning(cat("forgetting: the guard was not there before step ", state_.step,
+                      ", so what was forgotten until then does not count"));
+    evaluate();
+  }
   // A stop may have cut an evaluation off: the run that goes on catches up.
   if (is_due(config_.eval_steps, state_.step) && state_.evaluated != state_.step) evaluate();
-  if (guard_.watches() && !state_.guard.before) evaluate();
   while (state_.step < steps_.total() && !best_rule_.gives_up(state_.best) &&
          !guard_.stops(state_.guard)) {
     if (stop_now()) return stop();

@@ -34,7 +34,7 @@ TEST_F(ExamVerbs, WriteAllThatANumberDependsOn) {
   EXPECT_EQ(result["exam"], "cmmlu");
   EXPECT_EQ(result["split"], "test");
   EXPECT_EQ(result["options"]["shots"], 1);
-  for (const char* hash : {"prompts_sha256", "model_identity", "tokenizer_sha256"})
+  for (const char* hash : {"prompts_sha256", "model_hash", "tokenizer_sha256"})
     EXPECT_EQ(result[hash].get<std::string>().size(), 64u) << hash;
   EXPECT_GT(result["cached_tokens"], 0);
   EXPECT_EQ(result["subjects"][0]["questions"], 2);

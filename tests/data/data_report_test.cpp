@@ -74,8 +74,56 @@ TEST_F(Report, CountsDialoguesAndTheirProblems) {
 
   config_.overlong = "drop_row";
   const SetReport drop = report(RowKind::kSft).train;
-  EXPECT_EQ(drop.dropped.count + drop.template_errors.count, 1);
+  EXPECT_EQ(drop.dropped.count, 1);
+  EXPECT_EQ(drop.dropped.places[0], train.string() + ":5");
+  EXPECT_EQ(drop.template_errors.count, 0);
+  EXPECT_EQ(drop.cut, 0);
   EXPECT_EQ(drop.rows, 3);
+  EXPECT_EQ(drop.tokens_cut, keep.length_at(1));
+}
+
+TEST(SetReport, QuantilesAreLengthsOfRows) {
+  SetReport set;
+  EXPECT_EQ(set.length_at(0.5), 0);
+  set.lengths = {{1, 50}, {2, 40}, {10, 9}, {100, 1}};
+  EXPECT_EQ(set.length_at(0), 1);
+  EXPECT_EQ(set.length_at(0.5), 1);
+  EXPECT_EQ(set.length_at(0.6), 2);
+  EXPECT_EQ(set.length_at(0.9), 2);
+  EXPECT_EQ(set.length_at(0.95), 10);
+  EXPECT_EQ(set.length_at(0.99), 10);
+  EXPECT_EQ(set.length_at(1), 100);
+}
+
+// Rows that training leaves out are neither counted nor a fault of the data.
+TEST_F(Report, LeavesOutWhatDeduplicateDrops) {
+  const std::string rows = dialogue("你好", "您好！") + dialogue("你好", "您好！") +
+                           dialogue("What is it?", "A cat.") + dialogue("你好", "您好！");
+  config_.train_files = {folder_.write("train.jsonl", rows + dialogue("你好", "您好")).string()};
+  EXPECT_EQ(report(RowKind::kSft).train.duplicates.count, 3);
+  config_.deduplicate = true;
+  for (const double held_out : {0.0, 0.5}) {
+    config_.validation_split = held_out;
+    const DataReport got = report(RowKind::kSft);
+    const Tokenizer tokenizer = Tokenizer::load(shared_tokenizer("llama2_tokenizer.model"));
+    int64_t rows_used = got.train.rows, deduplicated = got.train.deduplicated,
+            tokens = got.train.tokens;
+    if (held_out > 0) {
+      ASSERT_EQ(got.test.size(), 1U);
+      rows_used += got.test[0].rows;
+      deduplicated += got.test[0].deduplicated;
+      tokens += got.test[0].tokens;
+    } else {
+      const NamedRows used = load_datasets(config_, RowKind::kSft, tokenizer).train;
+      EXPECT_EQ(tokens, used.rows.total_tokens());
+      EXPECT_EQ(got.train.deduplicated, used.counts.duplicates);
+      // The same to a reader, though not to the letter: that one stays.
+      EXPECT_EQ(got.train.duplicates.count, 1);
+      EXPECT_EQ(got.train.duplicates.places[0], config_.train_files[0] + ":5");
+    }
+    EXPECT_EQ(rows_used, 3) << held_out;
+    EXPECT_EQ(deduplicated, 2) << held_out;
+  }
 }
 
 // The counts are those of what training reads.

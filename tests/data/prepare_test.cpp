@@ -268,6 +268,7 @@ TEST_F(PrepareTest, ManyIdsNeedFourBytes) {
 
 // Lines of progress appear once it takes longer than two seconds.
 TEST_F(PrepareTest, ProgressSaysTheSpeed) {
+  config_.skip_bad_rows = true;
   PrepareOptions slow = options("store", corpus());
   slow.on_chunk = [](int64_t chunks) {
     if (chunks == 1) std::this_thread::sleep_for(std::chrono::milliseconds(2100));

@@ -4,8 +4,9 @@
   reports_oracle.py LLAMA2ZH_BINARY SHARED_FOLDER
 
 On real text of SHARED_FOLDER/data/pretrain, for LLaMA-2's tokenizer and the 55,296 one: tokens, byte-fallback
-tokens, characters and bytes per domain are equal; so are the pieces that a text uses, and those that their own
-text does not encode to; so is the share of GB 2312's and Big5's characters that are one token.
+tokens, characters and bytes per domain are equal; so are the pieces that a text does not use, those that their own
+text does not encode to (sentencepiece without its dummy prefix), and the old ones among these that it did before; so is
+the share of GB 2312's and Big5's characters that are one token.
 
 Needs sentencepiece. Exit status 0 if all is equal, 77 without the data.
 """
@@ -15,6 +16,7 @@ import pathlib
 import sys
 
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 from oracle_program import check_same, failures, run_program
 
 TEXTS = ["classics_modern_zh.txt", "zhwiki_trad_drcd_dev.txt", "d2l_zh.txt"]
@@ -53,19 +55,35 @@ def reference(model, domains):
             "byte_tokens": sum(map(sp.is_byte, tokens)),
         }
     ids = [i for i in range(sp.vocab_size()) if not (sp.is_byte(i) or sp.is_control(i) or sp.is_unknown(i))]
-    return sp, counts, len(ids), len([i for i in ids if i not in used])
+    return sp, counts, ids, [sp.id_to_piece(i) for i in ids if i not in used]
+
+
+def itself(model):
+    """piece -> whether its own text, inside a text, encodes to it alone."""
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.ParseFromString(model.read_bytes())
+    proto.normalizer_spec.add_dummy_prefix = False
+    sp = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
+    ids = [i for i in range(sp.vocab_size()) if not (sp.is_byte(i) or sp.is_control(i) or sp.is_unknown(i))]
+    return {sp.id_to_piece(i): sp.encode(sp.id_to_piece(i)) == [i] for i in ids}
 
 
 def check_equal(what, got, expected):
     check_same(got == expected, f"{what}: {got}, expected {expected}")
 
 
+def check_pieces(what, got, expected):
+    odd = set(got) ^ set(expected)
+    check_same(not odd and len(got) == len(expected), f"{what}: {len(got)}, expected {len(expected)}; {sorted(odd)[:10]}")
+    print(f"{what}: {len(got)}")
+
+
 def compare(name, got, model, domains):
-    sp, counts, text_pieces, dead = reference(model, domains)
+    sp, counts, ids, dead = reference(model, domains)
     for domain, expected in counts.items():
         check_equal(f"{name} {domain}", {key: got["domains"][domain][key] for key in expected}, expected)
-    check_equal(f"{name} text pieces", got["text_pieces"], text_pieces)
-    check_equal(f"{name} dead pieces", got["dead"], dead)
+    check_equal(f"{name} text pieces", got["text_pieces"], len(ids))
+    check_pieces(f"{name} dead pieces", got["dead_pieces"], dead)
     for key, span in {
         "gb2312_level1": (0xB0A1, 0xD7FE, "gb2312"),
         "gb2312_level2": (0xD8A1, 0xF7FE, "gb2312"),
@@ -90,6 +108,13 @@ def main():
     domains = {path.name: lines_of(path) for path in files}
     for model, got in zip(models, report["tokenizers"]):
         compare(model.name, got, model, domains)
+    before = itself(models[0])
+    for model, got in zip(models, report["tokenizers"]):
+        now = itself(model)
+        check_pieces(f"{model.name} unreachable", got["unreachable_pieces"], [piece for piece in now if not now[piece]])
+        if "changed" in got:
+            displaced = [piece for piece in now if not now[piece] and before.get(piece)]
+            check_pieces(f"{model.name} displaced", got["changed"]["displaced_pieces"], displaced)
     return 1 if failures else 0
 
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "llama2zh/tokenizer/character_tables.h"
 #include "llama2zh/tokenizer/tokenizer_comparison.h"
 #include "llama2zh/tokenizer/vocabulary.h"
@@ -81,8 +83,28 @@ TEST_F(RealTokenizers, CompareWithTheFirst) {
   EXPECT_EQ(measures[0].changed.lines[0], 0);
   EXPECT_GT(measures[1].coverage[0], 3700);
   EXPECT_LT(measures[0].coverage[0], 1000);
+  // Each list is the pieces of which it is said, and all of them.
+  std::vector<std::string> unreachable, displaced, dead;
+  std::set<TokenId> used_ids;
+  for (const char* line : {"The cat sat on the mat.", "人工智能是计算机科学的一个分支。"})
+    for (const TokenId id : grown.encode(line)) used_ids.insert(id);
+  for (TokenId id = 0; id < grown.vocab_size(); ++id) {
+    if (grown.is_special(id) || grown.is_byte(id)) continue;
+    const std::string& piece = grown.piece(id);
+    if (used_ids.count(id) == 0) dead.push_back(piece);
+    if (grown.encode_continuation(piece) == std::vector<TokenId>{id}) continue;
+    unreachable.push_back(piece);
+    if (const auto before = old.id_of(piece);
+        before && old.encode_continuation(piece) == std::vector<TokenId>{*before})
+      displaced.push_back(piece);
+  }
+  EXPECT_GT(displaced.size(), 0U);
+  EXPECT_EQ(measures[1].unreachable, unreachable);
+  EXPECT_EQ(measures[1].changed.displaced, displaced);
+  EXPECT_EQ(measures[1].dead, dead);
+  EXPECT_TRUE(measures[0].changed.displaced.empty());
   const auto used = [](const TokenizerMeasure& measure) {
-    return measure.text_pieces - measure.dead;
+    return measure.text_pieces - std::ssize(measure.dead);
   };
   EXPECT_GT(used(measures[0]), 5);
   EXPECT_LE(used(measures[0]), measures[0].total().tokens);

@@ -68,22 +68,6 @@ TEST_F(PublishedMerge, SubPiecesAreTheBaseIdsOfEachNewPiece) {
             (std::vector<Ids>{{30275, 30356}, {232, 135, 164}, {1506}, {1182}}));
 }
 
-TEST_F(PublishedMerge, CompressesChinese) {
-  const Tokenizer base = Tokenizer::load(shared_tokenizer("llama2_tokenizer.model"));
-  const Tokenizer merged = Tokenizer::load(path_);
-  const auto file = folder_.write("text.txt", "人工智能是计算机科学的一个分支。\n\n哈哈哈\n");
-  const CompressionRow row = measure_compression(base, merged, file);
-  EXPECT_EQ(row.name, "text.txt");
-  EXPECT_EQ(row.base.characters, 19);
-  EXPECT_EQ(row.merged.tokens, 10);
-  EXPECT_EQ(row.base.tokens,
-            static_cast<int64_t>(base.encode("人工智能是计算机科学的一个分支。").size() +
-                                 base.encode("哈哈哈").size()));
-  testing::expect_error(ErrorKind::kData, ":2", [&] {
-    measure_compression(base, merged, folder_.write("bad.txt", "ok\n\xFF\n"));
-  });
-}
-
 TEST(VocabularyMerge, KeepsTheBaseAndTheOrder) {
   const ModelProto base = ModelProto::parse(testing::tiny_model_bytes(), "base");
   const ModelProto extension = ModelProto::parse(

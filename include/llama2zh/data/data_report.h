@@ -35,6 +35,7 @@ struct SetReport {
   std::vector<StoreSetName> stores;
   int64_t rows = 0;  // that can be used
   int64_t blank = 0, filtered = 0;
+  int64_t deduplicated = 0;        // left out by data.deduplicate: to the letter an earlier row
   NamedRowsCount bad;              // no JSON, no known form, a file that is cut off
   NamedRowsCount template_errors;  // of a known form that the template can't encode or learn from
   NamedRowsCount duplicates;       // of an earlier row, but for case, spaces and punctuation

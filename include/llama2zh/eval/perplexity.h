@@ -38,26 +38,36 @@ struct PerplexityResult {
   int64_t characters = 0, bytes = 0;
   double nll = 0;          // sum over scored tokens, in nats
   double nll_squares = 0;  // sum of squares
+  // Of these, special tokens (EOS, a template's): they are no characters, so what is said per
+  // character and byte is without them.
+  int64_t special_tokens = 0, special_text_tokens = 0;
+  double special_nll = 0, special_squares = 0;
   double nll_per_token() const { return nll / static_cast<double>(tokens); }
   // Of nll_per_token, as if tokens were independent (they are not quite: a lower bound); llama.cpp's.
   double standard_error() const;
   double perplexity() const;
   double perplexity_error() const { return perplexity() * standard_error(); }
-  // nll_per_token for every token of the text.
+  // The mean nll of scored tokens that are not special, for every such token of the text.
   double bits_per_character() const;
   double bits_per_byte() const;
-  double bits_error() const;  // of bits_per_character
+  double bits_per_character_error() const;  // standard errors, as standard_error()
+  double bits_per_byte_error() const;
 
   void add(const PerplexityResult& part);  // sums; the name stays
+
+ private:
+  double text_bits() const;  // of the whole text
+  double text_bits_error() const;
 };
 
 // kUsage for a window beyond the model's context or a stride that does not suit.
 void check_rule(const PerplexityRule& rule, const LlamaConfig& config);
 
-// `ids`: the text's tokens without BOS. No text: 0 tokens. `on_tokens` is told after each window how
-// many tokens it scored. Characters and bytes are the caller's to fill in.
-PerplexityResult measure_perplexity(const Llama& model, TokenId bos, std::span<const TokenId> ids,
-                                    const PerplexityRule& rule,
+// `ids`: the text's tokens without BOS; `tokenizer` says which are special. No text: 0 tokens.
+// `on_tokens` is told after each window how many tokens it scored. Characters and bytes are the
+// caller's to fill in.
+PerplexityResult measure_perplexity(const Llama& model, const Tokenizer& tokenizer,
+                                    std::span<const TokenId> ids, const PerplexityRule& rule,
                                     const std::function<void(int64_t tokens)>& on_tokens = {});
 // The same for a text, with its characters and bytes.
 PerplexityResult measure_perplexity(const Llama& model, const Tokenizer& tokenizer,

@@ -30,7 +30,7 @@ struct TokenizerMeasure {
   std::vector<int64_t> coverage;          // of character_tables(), in their order
   int64_t text_pieces = 0;                // that are neither special nor bytes
   std::vector<std::string> unreachable;   // text pieces that their own text does not encode to
-  int64_t dead = 0;                       // text pieces that no line used, unreachable ones too
+  std::vector<std::string> dead;          // text pieces that no line used, unreachable ones too
   ChangedEncodings changed;               // against the first tokenizer
   TokenCount total() const;
   TokenCount total(Language language) const;

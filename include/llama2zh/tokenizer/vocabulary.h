@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "llama2zh/tokenizer/model_proto.h"
-#include "llama2zh/tokenizer/text_count.h"
 #include "llama2zh/tokenizer/tokenizer.h"
 
 namespace llama2zh {
@@ -37,14 +36,6 @@ VocabularyReport report_merge(const Tokenizer& base, const Tokenizer& merged,
 bool encodes_to_itself(const Tokenizer& tokenizer, TokenId id);
 // Whether the id is a piece of text: not special, not a byte, and whole characters.
 bool is_text_piece(const Tokenizer& tokenizer, TokenId id);
-
-// What the lines of a file cost in two tokenizers. kData names a line that is not UTF-8.
-struct CompressionRow {
-  std::string name;  // file
-  TokenCount base, merged;
-};
-CompressionRow measure_compression(const Tokenizer& base, const Tokenizer& merged,
-                                   const std::filesystem::path& text_file);
 
 // For each new id from base size on: the base ids that its text encoded to before the merge, for
 // sub-piece initialisation. The text is what the piece adds inside a sentence ("▁" = space; pieces

@@ -11,9 +11,12 @@ namespace llama2zh {
 
 // What it knows; a part of the training state.
 struct GuardState {
-  // The set's loss before the first step, or where a resumed run began to watch.
+  // The set's loss where the run began to watch it: before the first step or, where a resumed run
+  // names it anew, at step `since`.
   std::optional<double> before;
   std::optional<double> now;  // at the last evaluation
+  int64_t since = 0;
+  std::string set;  // empty in older checkpoints
 };
 
 // Watches what a model forgets while it learns something else.
@@ -24,6 +27,11 @@ class ForgettingGuard {
                   const std::vector<std::string>& sets);
 
   bool watches() const { return !config_.guard_set.empty(); }
+  // Whether `state` has no measure of this set yet.
+  bool is_new(const GuardState& state) const {
+    return watches() && (!state.before || (!state.set.empty() && state.set != config_.guard_set));
+  }
+  void begin(GuardState& state, int64_t step) const;  // the next update() is the measure
   void update(GuardState& state, const std::vector<EvalResult>& results) const;
   // Percent by which the loss has risen; 0 before a second evaluation.
   double rise(const GuardState& state) const;

@@ -17,8 +17,8 @@ struct GuardConfig {
     return std::tuple(
         option("guard_set", &T::guard_set,
                "Name of the validation set that must not get worse (English, while Chinese is "
-               "learnt). It is evaluated before the first step too, and that loss is the measure; "
-               "empty: none."),
+               "learnt). It is evaluated before the first step too, and that loss is the measure "
+               "(named on --resume only: the loss there); empty: none."),
         option("guard_budget", &T::guard_budget,
                "By how many percent the loss of guard_set may rise.", at_least(0)),
         option("guard_action", &T::guard_action,
