@@ -19,10 +19,11 @@ done
 "$program" quantize --model "$work/source" --bits 8 --group-size 32 --output "$work/int8-32" > "$work/log"
 "$program" quantize --model "$work/source" --bits 8 --activations float --output "$work/int8-row-float" > "$work/log"
 "$program" quantize --model "$work/source" --bits 8 --group-size 32 --activations float --output "$work/int8-32-float" > "$work/log"
+"$program" quantize --model "$work/source" --bits 8 --group-size 32 --method gptq --activations float --calibration "$calibration" --output "$work/int8-gptq-float" > "$work/log"
 "$program" quantize --model "$work/source" --bits 4 --output "$work/int4-rtn" > "$work/log"
 "$program" quantize --model "$work/source" --bits 4 --method awq --calibration "$calibration" --output "$work/int4-awq" > "$work/log"
 "$program" quantize --model "$work/source" --bits 4 --method gptq --calibration "$calibration" --output "$work/int4-gptq" > "$work/log"
-for form in source bf16 q8_0.gguf int8-row int8-32 int8-row-float int8-32-float q4_0.gguf int4-rtn int4-awq int4-gptq; do
+for form in source bf16 q8_0.gguf int8-row int8-32 int8-row-float int8-32-float int8-gptq-float q4_0.gguf int4-rtn int4-awq int4-gptq; do
   printf '%s' "$form"
   for text in "$@"; do
     "$program" evaluate perplexity --model "$work/$form" --dtype float32 --window 512 --file "$text" --json 2> "$work/log" |
