@@ -41,9 +41,9 @@ int run(int argc, char** argv) {
 }  // namespace
 
 // Ends without the destructors of globals: libtorch's unregister some thousand operators one by one,
-// a third of the time that --help takes.
+// a third of the time that --help takes. Standard error has no buffer; a thread may be writing to it.
 int main(int argc, char** argv) {
   const int code = run(argc, argv);
-  std::fflush(nullptr);
+  std::fflush(stdout);
   std::_Exit(code);
 }
