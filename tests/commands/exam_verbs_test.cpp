@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <sstream>
 
 #include "commands/verb_test.h"
 #include "eval/exam_test_util.h"
+#include "llama2zh/base/file.h"
 #include "llama2zh/base/json.h"
 
 namespace llama2zh {
@@ -45,6 +47,48 @@ TEST_F(ExamVerbs, WriteAllThatANumberDependsOn) {
                  2, {"out", "--overwrite"});
 }
 
+// One weight of the last row of the embedding is another model.
+TEST_F(ExamVerbs, HashTheWholeModel) {
+  const auto hash_of = [](const std::string& model) {
+    return json::parse(run({"evaluate", "cmmlu", "--model", model, "--data", "cmmlu", "--shots",
+                            "0", "--subjects", "nutrition", "--limit", "1", "--json"}));
+  };
+  const json listed = hash_of("model");
+  std::filesystem::copy(folder_ / "model", folder_ / "foreign");
+  std::filesystem::remove(folder_ / "foreign/llama2zh_manifest.json");
+  const json read = hash_of("foreign");
+  EXPECT_EQ(read["model_hash"], listed["model_hash"]);
+  EXPECT_EQ(read["model_files"], listed["model_files"]);
+  const std::filesystem::path weights = folder_ / "foreign/model.safetensors";
+  std::string bytes = read_file(weights);
+  bytes.back() ^= 1;
+  write_file_atomic(weights, bytes);
+  EXPECT_NE(hash_of("foreign")["model_hash"], listed["model_hash"]);
+}
+
+// C-Eval, thought over and extracted: what was generated stands in the predictions, and the choice is
+// what the rules find in it.
+TEST_F(ExamVerbs, ThinkAndExtract) {
+  run({"evaluate", "ceval", "--model", "model", "--data", "ceval", "--subjects", "logic", "--shots",
+       "1", "--cot", "--max-new-tokens", "24", "--output", "thought"});
+  const json result = json::parse(text_of("thought/results.json"));
+  EXPECT_EQ(result["score"], "extract");
+  std::istringstream rows(text_of("thought/predictions.jsonl"));
+  int count = 0;
+  for (std::string line; std::getline(rows, line); ++count) {
+    const json row = json::parse(line);
+    EXPECT_FALSE(row["response"].get<std::string>().empty()) << line;
+    EXPECT_EQ(row["response"].get<std::string>().find("让我们一步一步思考"), std::string::npos);
+    EXPECT_FALSE(row.contains("logprobs")) << line;
+  }
+  EXPECT_EQ(count, 3);
+  run({"evaluate", "ceval", "--model", "model", "--data", "ceval", "--subjects", "logic", "--shots",
+       "1", "--score", "extract", "--max-new-tokens", "24", "--output", "plain"});
+  EXPECT_NE(json::parse(text_of("plain/results.json"))["prompts_sha256"], result["prompts_sha256"]);
+  // Without explanations the model goes on otherwise.
+  EXPECT_NE(text_of("plain/predictions.jsonl"), text_of("thought/predictions.jsonl"));
+}
+
 TEST_F(ExamVerbs, MakeASubmissionOfUnpublishedAnswers) {
   const std::string table =
       run({"evaluate", "ceval", "--model", "model", "--data", "ceval", "--split", "test", "--shots",
@@ -65,6 +109,7 @@ TEST_F(ExamVerbs, RefuseWhatDoesNotGoTogether) {
   refused({"--prompt", "harness", "--cot"}, {"prompt", "official"});
   refused({"--cot", "--score", "logits"}, {"score"});
   refused({"--shots", "6"}, {"shots", "5"});
+  refused({"--adapter", "mine=nowhere"}, {"mine=nowhere", "--adapter nowhere"});
   refused({"--chat-template", "chatml"}, {"chat_template", "--template chat"});
   refused({"--subjects", "logik", "--shots", "1"}, {"did you mean logic"});
 }

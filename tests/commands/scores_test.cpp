@@ -106,6 +106,35 @@ TEST_F(ScoreVerbs, WhatCannotBeScoredIsNamed) {
       2, {"one.txt", "are read"});
 }
 
+// PromptCBLUE as it is published: its dev file has answers to score with, those of the test file are
+// blank.
+TEST_F(ScoreVerbs, ScoresPromptCblueAndSaysWhatItsTestFileIsFor) {
+  const fs::path data = testing::shared_data();
+  if (!fs::exists(data / "sft/promptcblue_toy_dev.json"))
+    GTEST_SKIP() << "shared data not found: set LLAMA2ZH_SHARED";
+  const fs::path sft = fs::canonical(data / "sft");
+  const fs::path dev = sft / "promptcblue_toy_dev.json", test = sft / "promptcblue_toy_test.json";
+  expect_failure({"evaluate", "generate", "--model", "nowhere", "--input", test, "--output", "a"},
+                 1, {"promptcblue_toy_test.json", "blank", "llama2zh generate --input"});
+  // Answers that are right but for the last one.
+  std::vector<json> rows;
+  for (const std::string& line : split(read_file(dev), '\n'))
+    if (!line.empty()) rows.push_back(parse_json(line, "dev"));
+  std::string answers;
+  for (size_t i = 0; i < rows.size(); ++i)
+    answers +=
+        json{{"text", i + 1 < rows.size() ? rows[i]["target"].get<std::string>() : ""}}.dump() +
+        "\n";
+  write("cblue.jsonl", answers);
+  const json report = parse_json(run(text_words({"--predictions", "cblue.jsonl", "--references",
+                                                 dev, "--by", "task_type", "--json"})),
+                                 "report");
+  const auto count = static_cast<double>(rows.size());
+  EXPECT_NEAR(report["exact_match"].get<double>(), 100 * (count - 1) / count, 1e-6);
+  EXPECT_EQ(report["blank_predictions"], 1);
+  EXPECT_GT(report["groups"].size(), 1u);
+}
+
 TEST_F(ScoreVerbs, AnswersATestSetAndScoresIt) {
   if (!fs::exists(testing::shared_data()))
     GTEST_SKIP() << "shared data not found: set LLAMA2ZH_SHARED";

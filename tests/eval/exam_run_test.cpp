@@ -7,11 +7,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <set>
 
 #include "engine/engine_test_util.h"
 #include "eval/exam_test_util.h"
 #include "llama2zh/base/error.h"
+#include "llama2zh/base/text.h"
 #include "llama2zh/engine/conversation.h"
+#include "llama2zh/eval/answer_extraction.h"
 #include "llama2zh/eval/exam_report.h"
 
 namespace llama2zh {
@@ -23,10 +26,12 @@ using ::testing::Not;
 // A random model, whose tokenizer spells Chinese in bytes.
 class ExamRunTest : public ::testing::Test {
  protected:
-  void load(int64_t context) {
+  void load(int64_t context, const std::vector<std::string>& more = {}) {
     testing::write_small_exam(folder_.path());
-    loaded_.tokenizer = std::make_unique<Tokenizer>(
-        testing::tiny_tokenizer(folder_.path(), {"A", "B", "C", "D", "题"}));
+    std::vector<std::string> pieces = {"A", "B", "C", "D", "题"};
+    pieces.insert(pieces.end(), more.begin(), more.end());
+    loaded_.tokenizer =
+        std::make_unique<Tokenizer>(testing::tiny_tokenizer(folder_.path(), pieces));
     loaded_.model = random_model(testing::small_config(loaded_.tokenizer->vocab_size(), context), 7,
                                  at::kFloat, at::kCPU);
   }
@@ -133,6 +138,64 @@ TEST_F(ExamRunTest, DropsTheLongestShotsThenTheHeader) {
   EXPECT_EQ(cut.ids.size(), bare.ids.size() - 5);
   EXPECT_EQ(cut.ids.front(), loaded_.tokenizer->bos_id());
   EXPECT_EQ(cut.ids.back(), bare.ids.back());
+}
+
+// The template's prompt of the exam's messages, and the letters at the beginning of an answer or behind
+// a colon.
+TEST_F(ExamRunTest, ChatAsksInMessagesAndAddsBothForms) {
+  load(1024, {"▁A", "▁B", "▁C", "▁D"});
+  const auto subjects = exam(ExamSuite::kCeval, 2, "logic");
+  ExamOptions options{.protocol = {ExamSuite::kCeval}};
+  options.chat = &ChatTemplate::get("zephyr");
+  const auto expect_both = [&](const ExamRun& run, const std::vector<TokenId>& prompt) {
+    EXPECT_EQ(run.answers[0][1].prompt_tokens, std::ssize(prompt));
+    for (size_t i = 0; i < 4; ++i) {
+      const std::string letter(1, static_cast<char>('A' + i));
+      EXPECT_NEAR(run.answers[0][1].scores[i],
+                  naive(prompt, *loaded_.tokenizer->id_of(letter)) +
+                      naive(prompt, *loaded_.tokenizer->id_of("▁" + letter)),
+                  1e-4);
+    }
+  };
+  const std::vector<const ExamQuestion*> shots = {&subjects[0].shots[0], &subjects[0].shots[1]};
+  const std::vector<Message> messages =
+      exam_messages(options.protocol, subjects[0], shots, subjects[0].questions[1], true);
+  ASSERT_EQ(messages.size(), 5u);
+  expect_both(run_exam(loaded_, subjects, options, {}),
+              options.chat->encode_prompt(*loaded_.tokenizer, messages));
+
+  options.chat = nullptr;
+  options.letters = "both";
+  const std::string text =
+      exam_text(options.protocol, subjects[0], shots, subjects[0].questions[1], true);
+  const ExamRun both = run_exam(loaded_, subjects, options, {});
+  expect_both(both, raw_prompt(*loaded_.tokenizer, text));
+  options.letters = "auto";  // C-Eval's own: the words
+  const ExamRun words = run_exam(loaded_, subjects, options, {});
+  const TokenId word = *loaded_.tokenizer->id_of("▁C");
+  EXPECT_NEAR(words.answers[0][1].scores[2], naive(raw_prompt(*loaded_.tokenizer, text), word),
+              1e-4);
+}
+
+// C-Eval never guesses: what its rules find in the answer, or nothing.
+TEST_F(ExamRunTest, CevalExtractsByItsRules) {
+  load(1024);
+  const auto subjects = exam(ExamSuite::kCeval, 1, "logic");
+  std::set<char> choices;
+  for (const bool cot : {false, true}) {
+    ExamOptions options{.protocol = {ExamSuite::kCeval, false, cot}, .extract = true};
+    options.max_new_tokens = 40;
+    const ExamRun run = run_exam(loaded_, subjects, options, {});
+    for (size_t q = 0; q < run.answers[0].size(); ++q) {
+      const ExamAnswer& answer = run.answers[0][q];
+      EXPECT_FALSE(answer.response.empty());
+      EXPECT_EQ(answer.choice, extract_answer(ExamSuite::kCeval, trim(answer.response),
+                                              subjects[0].questions[q].choices));
+      EXPECT_FALSE(answer.guessed);
+      choices.insert(answer.choice);
+    }
+  }
+  EXPECT_GT(choices.size(), 1u) << "all answers are alike: the test shows nothing";
 }
 
 TEST_F(ExamRunTest, ExtractsOrGuesses) {

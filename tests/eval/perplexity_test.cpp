@@ -126,6 +126,31 @@ TEST_F(Perplexity, CountsCharactersAndBytes) {
   EXPECT_EQ(measure_perplexity(*model_, tokenizer_, "", windows(8, 8)).tokens, 0);
 }
 
+// EOS and a template's tokens are predicted too, but are no characters of the text.
+TEST_F(Perplexity, SpecialTokensAreNoCharacters) {
+  const std::string text = "人工智能";
+  std::vector<TokenId> ids = tokenizer_.encode(text);
+  const auto measured = [&](const std::vector<TokenId>& tokens) {
+    PerplexityResult result =
+        measure_perplexity(*model_, tokenizer_, std::span<const TokenId>(tokens), windows(64, 64));
+    result.characters = 4;
+    result.bytes = static_cast<int64_t>(text.size());
+    return result;
+  };
+  const PerplexityResult plain = measured(ids);
+  ids.push_back(tokenizer_.eos_id());
+  const PerplexityResult ended = measured(ids);
+  EXPECT_EQ(ended.tokens, plain.tokens + 1);
+  EXPECT_EQ(ended.special_tokens, 1);
+  EXPECT_GT(ended.special_nll, 0);
+  EXPECT_NEAR(ended.nll, plain.nll + ended.special_nll, 1e-4);
+  EXPECT_NEAR(ended.bits_per_character(), plain.bits_per_character(), 1e-4);
+  EXPECT_NEAR(ended.bits_per_byte_error(), plain.bits_per_byte_error(), 1e-4);
+  EXPECT_DOUBLE_EQ(plain.bits_per_byte_error() * 3, plain.bits_per_character_error());
+  EXPECT_DOUBLE_EQ(plain.bits_per_character_error() * 4 * std::log(2.0),
+                   plain.standard_error() * static_cast<double>(plain.text_tokens));
+}
+
 TEST_F(Perplexity, ReportsEachTokenOnce) {
   for (const int64_t stride : {3, 8}) {
     int64_t reported = 0;
