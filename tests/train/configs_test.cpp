@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <map>
 
 #include "base/expect_error.h"
 #include "llama2zh/base/file.h"
@@ -53,6 +54,25 @@ TEST(Configs, OriginalHyperparameters) {
   EXPECT_EQ(sft.train.learning_rate, 2e-5);
   EXPECT_EQ(sft.train.gradient_accumulation_steps, 160);
   EXPECT_EQ(sft.data.block_size, 1024);
+}
+
+// The same recipe but for what watches it.
+TEST(Configs, GuardedIsTheSameRecipe) {
+  const RunConfig plain = load_run_config(configs_folder() / "pretrain_7b.json");
+  RunConfig guarded = load_run_config(configs_folder() / "pretrain_7b_guarded.json");
+  EXPECT_EQ(guarded.train.guard_set, "en");
+  EXPECT_EQ(guarded.train.guard_action, "stop");
+  EXPECT_EQ(guarded.data.validation_files.size(), 2u);
+  static_cast<GuardConfig&>(guarded.train) = plain.train;
+  guarded.output_dir = plain.output_dir;
+  guarded.data.validation_files = plain.data.validation_files;
+  guarded.data.validation_split = plain.data.validation_split;
+  const auto values = [](RunConfig config) {
+    std::map<std::string, ordered_json> out;
+    for (const OptionEntry& entry : bind_options(config)) out[entry.key] = entry.get();
+    return out;
+  };
+  EXPECT_EQ(values(guarded), values(plain));
 }
 
 TEST(Configs, ThirteenBillionUnderZero2) {

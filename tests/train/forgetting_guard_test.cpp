@@ -45,6 +45,24 @@ TEST(ForgettingGuard, ComparesWithTheFirstEvaluation) {
   EXPECT_FALSE(ForgettingGuard(guard_of("en", 5, "warn"), 10, {"en"}).stops(state));
 }
 
+// A run that begins to watch later, or another set, measures from there and says so.
+TEST(ForgettingGuard, SaysWhereItBegan) {
+  const ForgettingGuard guard(guard_of("en"), 10, {"zh", "en"});
+  GuardState state;
+  EXPECT_TRUE(guard.is_new(state));
+  guard.begin(state, 300);
+  guard.update(state, {{.name = "en", .loss = 2}});
+  EXPECT_FALSE(guard.is_new(state));
+  guard.update(state, {{.name = "en", .loss = 2.2}});
+  EXPECT_EQ(guard.describe(state),
+            "en: loss 2.2000, +10.0 % of the 2.0000 at step 300 (budget 5 %)");
+  const ForgettingGuard other(guard_of("zh"), 10, {"zh", "en"});
+  EXPECT_TRUE(other.is_new(state));
+  state.set.clear();  // of an older checkpoint
+  EXPECT_FALSE(other.is_new(state));
+  EXPECT_FALSE(ForgettingGuard(GuardConfig{}, 0, {}).is_new(state));
+}
+
 TEST(ForgettingGuard, RefusesWhatItCannotWatch) {
   const std::string text = error_text_of(ErrorKind::kUsage, [] {
     ForgettingGuard(guard_of("en_heldot"), 10, {"zh_heldout", "en_heldout"});
@@ -100,6 +118,25 @@ TEST(ForgettingGuard, SurvivesAStop) {
   EXPECT_EQ(resumed.trainer().run(), TrainOutcome::kFinished);
   EXPECT_EQ(resumed.trainer().state().step, last);
   EXPECT_EQ(resumed.trainer().state().guard.before, straight.trainer().state().guard.before);
+}
+
+TEST(ForgettingGuard, BeginsOnResumeWithTheLossThere) {
+  const TempFolder folder;
+  TinyOptions unwatched = forgetting("stop");
+  unwatched.train.guard_set.clear();
+  unwatched.train.stop_at_step = 3;
+  {
+    TinyRun first(unwatched, folder.path());
+    ASSERT_EQ(first.trainer().run(), TrainOutcome::kStopped);
+  }
+  TinyOptions watched = forgetting("warn");
+  watched.train.max_steps = 40;
+  TinyRun resumed(watched, folder.path());
+  const auto newest = newest_valid_checkpoint(folder.path());
+  resumed.trainer().resume(newest->path, read_training_state(newest->path));
+  EXPECT_EQ(resumed.trainer().run(), TrainOutcome::kFinished);
+  EXPECT_EQ(resumed.trainer().state().guard.since, 3);
+  EXPECT_EQ(resumed.trainer().state().guard.set, "held_out");
 }
 
 }  // namespace
