@@ -7,13 +7,10 @@
 #include <cmath>
 #include <unordered_map>
 
-#include "data/encode_files.h"
-#include "data/row_collector.h"
 #include "data/row_facts.h"
 #include "data/set_names.h"
+#include "data/set_reader.h"
 #include "llama2zh/base/error.h"
-#include "llama2zh/base/progress.h"
-#include "llama2zh/base/signals.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/data/token_store.h"
 
@@ -26,162 +23,6 @@ struct TestRow {
   std::string place;
   uint64_t hash = 0;
   std::vector<uint64_t> grams;
-};
-
-void note(NamedRowsCount& rows, const std::string& place, int64_t named) {
-  if (rows.count++ < named) rows.places.push_back(place);
-}
-
-// Which rows of files a set has where data.validation_split holds some out.
-enum class Side { kAll, kTraining, kHeldOut };
-
-// Counts the rows of one set.
-class SetReader {
- public:
-  SetReader(SetReport& report, const DataConfig& config, RowKind kind,
-            const DataReportOptions& options, Side side)
-      : report_(report), config_(config), kind_(kind), options_(options), side_(side) {}
-  virtual ~SetReader() = default;
-
-  void read(const FactsEncoder& encoder, const Tokenizer& tokenizer) {
-    Progress progress(report_.name, 0, "rows");
-    if (!report_.files.empty()) read_files(encoder, progress);
-    for (const StoreSetName& store : report_.stores)
-      read_store(store, encoder, tokenizer, progress);
-    progress.finish();
-  }
-
- protected:
-  virtual void compare(const RowFacts&, const std::string& /*place*/) {}
-  SetReport& report() { return report_; }
-
- private:
-  void read_files(const FactsEncoder& encoder, Progress& progress) {
-    encode_files(report_.files, {}, encoder, config_.threads, [&](EncodedChunk& chunk) {
-      throw_if_stopped();
-      for (const EncodedRow& row : chunk.rows) {
-        if (full()) return false;
-        if (row.begins) decide(row);
-        if (is_mine(row)) take(row, report_.files[chunk.place.file]);
-      }
-      if (chunk.file_error && side_ != Side::kHeldOut) note_error(chunk.file_error, report_.bad);
-      progress.update(report_.rows);
-      return !full();
-    });
-  }
-
-  // Rows as they are stored; what they say is read off their tokens.
-  void read_store(const StoreSetName& store, const FactsEncoder& encoder,
-                  const Tokenizer& tokenizer, Progress& progress) {
-    const std::string where = cat(store.folder, " (", store.set, ")");
-    const auto rows = open_token_store(store.folder, store.set);
-    deduplicated_ = false;
-    for (int64_t i = 0; i < rows->size(); ++i) {
-      throw_if_stopped();
-      EncodedRow row;
-      rows->read(rows->begin(i), static_cast<int64_t>(rows->length(i)), row.ids, row.supervised);
-      row.full_length = static_cast<int64_t>(row.ids.size());
-      row.facts = encoder.facts_of_text(tokenizer.decode(row.ids), i + 1);
-      take(row, where);
-      progress.update(report_.rows);
-    }
-  }
-
-  // As training counts: rows for training.
-  bool full() const {
-    const int64_t rows = side_ == Side::kHeldOut ? rows_of_training_ : report_.rows;
-    return config_.max_rows > 0 && rows >= config_.max_rows;
-  }
-
-  // As RowCollector does. A row that can't be used is training's to report.
-  void decide(const EncodedRow& row) {
-    const bool usable = !row.error && !row.filtered && !row.ids.empty();
-    deduplicated_ = usable && config_.deduplicate && !texts_.insert(row.hash);
-    held_out_ = side_ != Side::kAll && usable && is_held_out(row.hash, config_.validation_split);
-  }
-  bool is_mine(const EncodedRow& row) {
-    if (side_ == Side::kAll) return true;
-    if (!held_out_ && !deduplicated_ && row.ends && !row.error && !row.ids.empty())
-      ++rows_of_training_;
-    return held_out_ == (side_ == Side::kHeldOut);
-  }
-
-  void note_error(const std::exception_ptr& problem, NamedRowsCount& rows) const {
-    try {
-      std::rethrow_exception(problem);
-    } catch (const Error& error) {
-      note(rows, error.what(), options_.named);
-    }
-  }
-
-  void take(const EncodedRow& row, const std::string& file) {
-    const RowFacts& facts = *row.facts;
-    const std::string place = facts.line > 0 ? cat(file, ":", facts.line) : file;
-    if (row.begins) {
-      length_ = 0;
-      spoilt_ = false;
-    }
-    if (row.error) {
-      if (!spoilt_) note_error(row.error, facts.understood ? report_.template_errors : report_.bad);
-      spoilt_ = true;
-    }
-    if (spoilt_) return;
-    if (row.filtered) {
-      ++report_.filtered;
-      return;
-    }
-    if (row.overlong) note_overlong(row, place);
-    if (row.begins && row.ids.empty()) {
-      if (!row.overlong) ++report_.blank;
-      spoilt_ = true;  // no part of it is used
-      return;
-    }
-    if (deduplicated_) {
-      report_.deduplicated += row.begins;
-      return;
-    }
-    add(row, facts, place);
-  }
-
-  void note_overlong(const EncodedRow& row, const std::string& place) {
-    if (row.ids.empty())
-      note(report_.dropped, place, options_.named);
-    else
-      ++report_.cut;
-    report_.tokens_cut += row.full_length - static_cast<int64_t>(row.ids.size());
-    if (row.ids.empty()) ++report_.lengths[row.full_length];
-  }
-
-  // Of a text in parts, each part.
-  void add(const EncodedRow& row, const RowFacts& facts, const std::string& place) {
-    report_.tokens += static_cast<int64_t>(row.ids.size());
-    report_.supervised += row.supervised.empty()
-                              ? static_cast<int64_t>(row.ids.size())
-                              : std::count(row.supervised.begin(), row.supervised.end(), 1);
-    report_.letters += facts.letters;
-    length_ += row.full_length;
-    if (row.begins) {
-      if (!seen_.insert(facts.hash)) note(report_.duplicates, place, options_.named);
-      ++report_.languages[static_cast<size_t>(language_of(facts.letters))];
-      for (size_t i = 0; i < facts.messages.size(); ++i) report_.messages[i] += facts.messages[i];
-    }
-    compare(facts, place);
-    if (!row.ends) return;
-    ++report_.rows;
-    ++report_.lengths[length_];
-    if (kind_ == RowKind::kPretrain && length_ > config_.block_size) ++report_.split;
-  }
-
-  SetReport& report_;
-  const DataConfig& config_;
-  RowKind kind_;
-  const DataReportOptions& options_;
-  Side side_;
-  int64_t rows_of_training_ = 0;                  // passed over by a reader of held-out rows
-  bool held_out_ = false, deduplicated_ = false;  // the row under way
-  HashSet seen_, texts_;                          // texts_: with data.deduplicate
-  int64_t length_ = 0;                            // of the parts of the row so far
-  bool spoilt_ = false;                           // the rest of the row is left out
 };
 
 class TestReader : public SetReader {
@@ -318,7 +159,7 @@ DataReport report_data(const DataConfig& config, RowKind kind, const Tokenizer& 
   std::vector<TestRow> test_rows;
   const FactsEncoder keeper(config, kind, tokenizer, gram_size, nullptr);
   for (size_t i = 0; i < report.test.size(); ++i) {
-    const Side side = split ? Side::kHeldOut : Side::kAll;
+    const Side side = split ? Side::kToTest : Side::kWhole;
     TestReader(report.test[i], of_test, kind, options, side, i, test_rows).read(keeper, tokenizer);
   }
 
@@ -331,7 +172,7 @@ DataReport report_data(const DataConfig& config, RowKind kind, const Tokenizer& 
   const GramIndex index(std::move(grams));
   seen.grams.resize(index.size());
   const FactsEncoder finder(config, kind, tokenizer, gram_size, &index);
-  TrainReader(report.train, config, kind, options, split ? Side::kTraining : Side::kAll, seen)
+  TrainReader(report.train, config, kind, options, split ? Side::kToTrain : Side::kWhole, seen)
       .read(finder, tokenizer);
   judge_test_rows(test_rows, index, seen, options, report.test);
   return report;
