@@ -41,6 +41,9 @@ class StartedProgram {
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
+    // What a program before this one said there must not be taken for this one's; pipes stay.
+    for (const char* name : {"out.txt", "err.txt"})
+      if (std::filesystem::is_regular_file(folder / name)) std::filesystem::remove(folder / name);
     pid_ = ::fork();
     if (pid_ != 0) return;
     const bool ready = ::chdir(folder.c_str()) == 0 && std::freopen("out.txt", "w", stdout) &&
