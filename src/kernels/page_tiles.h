@@ -43,6 +43,14 @@ struct HeadPages {
   const T* value_page(int64_t i) const { return values + table[i] * value_stride; }
 };
 
+// Asks for what lies there. Pages are anywhere in memory, and each is short: waiting for the beginning
+// of every one costs as much as reading it.
+template <typename T>
+inline void ask_for(const T* begin, int64_t count) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(begin + i, 0, 2);
+}
+
 // What a query has seen so far: sums relative to e^top. `out` has padded_dim numbers.
 struct QueryState {
   float top, sum;
@@ -132,9 +140,24 @@ void attend_tile(const HeadPages<T>& head, const float* queries, const int64_t* 
   float scores[M * kPartition];
   const int64_t most = *std::max_element(tokens, tokens + M);
   const int64_t pages = (most + kPageTokens - 1) / kPageTokens;
+  // The keys of the next pages, and the values of these, come while scores are formed. Many queries
+  // do enough with a page not to wait.
+  const auto ask_ahead = [&](int64_t page, int64_t count) {
+    if (M > 4) return;
+    for (int64_t i = page; i < page + count; ++i) {
+      if (i + P < pages) ask_for(head.key_page(i + P), head.dim * kPageTokens);
+      ask_for(head.value_page(i), head.padded_dim * kPageTokens);
+    }
+  };
   int64_t page = 0;
-  for (; page + P <= pages; page += P) score_pages<M, P>(head, queries, page, scores);
-  for (; page < pages; ++page) score_pages<M, 1>(head, queries, page, scores);
+  for (; page + P <= pages; page += P) {
+    ask_ahead(page, P);
+    score_pages<M, P>(head, queries, page, scores);
+  }
+  for (; page < pages; ++page) {
+    ask_ahead(page, 1);
+    score_pages<M, 1>(head, queries, page, scores);
+  }
   for (int m = 0; m < M; ++m) soften(head, tokens[m], pages, scores + m * kPartition, states[m]);
   int64_t column = 0;
   for (; column + C * lanes::kLanes <= head.padded_dim; column += C * lanes::kLanes)
