@@ -173,7 +173,10 @@ LogThread::~LogThread() {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   all.lost += static_cast<int64_t>(all.pool->overrun_counter());
   // A thread that is stuck in a write is left to the end of the process.
-  if (all.waiting() > 0) static_cast<void>(new std::shared_ptr(all.pool));
+  if (all.waiting() > 0) {
+    using Pool = std::shared_ptr<spdlog::details::thread_pool>;
+    static_cast<void>(std::make_unique<Pool>(all.pool).release());
+  }
   all.pool.reset();
 }
 

@@ -130,8 +130,8 @@ void print_report(const ordered_json& report, const VocabularyReport& vocabulary
       "vocabulary   ", vocabulary.base_size, " + ", vocabulary.extension_size, " -> ",
       vocabulary.merged_size, "\n", "added        ", vocabulary.added, "\n", "duplicates   ",
       vocabulary.duplicates, "\n", "unreachable  ", vocabulary.unreachable.size(),
-      " added pieces that no text encodes to", sample_of(vocabulary.unreachable), "\n",
-      "displaced    ", vocabulary.displaced.size(),
+      " added pieces that their own text does not encode to", sample_of(vocabulary.unreachable),
+      "\n", "displaced    ", vocabulary.displaced.size(),
       " old pieces no longer produced from their own text", sample_of(vocabulary.displaced), "\n");
   char line[256];
   for (const auto& row : report["texts"]) {

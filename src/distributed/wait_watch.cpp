@@ -2,6 +2,7 @@
 #include "distributed/wait_watch.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "llama2zh/base/log.h"
@@ -42,8 +43,8 @@ void WaitWatch::look() {
     const Clock::duration stayed = Clock::now() - stay_->since_;
     if (stayed < patience_ || (stay_->computes_ && stayed < 4 * longest_)) continue;
     stay_->said_ = true;
-    const std::string time = cat(
-        std::chrono::duration_cast<std::chrono::milliseconds>(stayed).count() / 100 / 10.0, " s");
+    const std::string time =
+        cat(std::round(std::chrono::duration<double>(stayed).count() * 10) / 10, " s");
     const std::string text =
         stay_->computes_
             ? cat("rank ", rank_, " has been at ", stay_->what_, " for ", time,

@@ -68,7 +68,7 @@ template <int kRowTiles, int kBlocks>
   if constexpr (kRowTiles == 2 && kBlocks == 2) _tile_stored(3, out + 3 * kTile, 64);
 }
 
-template <int kRowTiles, int kBlocks>
+template <int kRowTiles, int kBlocks, bool kZeros>
 [[gnu::target("avx512f,avx512bw,avx512vl")]] void products(const Pass& pass, int64_t depth,
                                                            const ProductOutput& y) {
   constexpr int64_t kRows = kRowTiles * kTileRows;
@@ -86,15 +86,17 @@ template <int kRowTiles, int kBlocks>
                                 ? _mm512_set1_ps(1)
                                 : _mm512_cvtph_ps(_mm256_loadu_si256(
                                       reinterpret_cast<const __m256i*>(weight.group_scales + at)));
-      const __m512i zeros = weight.zeros == nullptr
-                                ? _mm512_set1_epi32(1)
-                                : _mm512_cvtepu8_epi32(_mm_loadu_si128(
-                                      reinterpret_cast<const __m128i*>(weight.zeros + at)));
+      __m512i zeros = _mm512_setzero_si512();
+      if (kZeros) {
+        zeros = _mm512_cvtepu8_epi32(
+            _mm_loadu_si128(reinterpret_cast<const __m128i*>(weight.zeros + at)));
+      }
       for (int64_t r = 0; r < kRows; ++r) {
         const int64_t place = (pass.row + r) * groups + g;
         const int64_t tile = (r / kTileRows) * kBlocks + b;
         const int32_t* product = whole + (tile * kTileRows + r % kTileRows) * kBlockColumns;
-        const __m512i start = _mm512_mullo_epi32(zeros, _mm512_set1_epi32(x.offsets[place]));
+        __m512i start = _mm512_set1_epi32(x.offsets[place]);
+        if (kZeros) start = _mm512_mullo_epi32(zeros, start);
         const __m512i exact = _mm512_add_epi32(_mm512_load_si512(product), start);
         const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(exact), scales);
         const __m512 sum =
@@ -125,18 +127,19 @@ template <int kRowTiles, int kBlocks>
 }
 
 // Rows [begin, end), a multiple of a tile's, times `blocks` blocks from pass.block on.
+template <bool kZeros>
 void rows_of_blocks(Pass pass, int64_t begin, int64_t end, int64_t blocks, int64_t depth,
                     const ProductOutput& y) {
   for (pass.row = begin; pass.row < end;) {
     const bool two = end - pass.row >= 2 * kTileRows;
     if (two && blocks == 2)
-      products<2, 2>(pass, depth, y);
+      products<2, 2, kZeros>(pass, depth, y);
     else if (two)
-      products<2, 1>(pass, depth, y);
+      products<2, 1, kZeros>(pass, depth, y);
     else if (blocks == 2)
-      products<1, 2>(pass, depth, y);
+      products<1, 2, kZeros>(pass, depth, y);
     else
-      products<1, 1>(pass, depth, y);
+      products<1, 1, kZeros>(pass, depth, y);
     pass.row += (two ? 2 : 1) * kTileRows;
   }
 }
@@ -168,7 +171,8 @@ void int8_product_amx(const PackedWeight& weight, const Int8Activations& x, int6
           pass.codes[b] = weight.bits == 4 ? bytes.data() + b * spread : codes;
         }
         if (blocks == 1) pass.codes[1] = pass.codes[0];
-        rows_of_blocks(pass, begin, std::min(rows, begin + kRowsAtOnce), blocks, depth, y);
+        const auto product = weight.zeros == nullptr ? rows_of_blocks<false> : rows_of_blocks<true>;
+        product(pass, begin, std::min(rows, begin + kRowsAtOnce), blocks, depth, y);
       }
     }
   }
