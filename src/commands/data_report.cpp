@@ -24,6 +24,7 @@ struct DataReportVerb {
   int64_t ngram = 13;
   double ngram_share = 0.5;
   int64_t named = 10;
+  bool duplicates = true;
   bool json = false;
   static auto options() {
     using T = DataReportVerb;
@@ -40,6 +41,10 @@ struct DataReportVerb {
         option("ngram_share", &T::ngram_share,
                "A test row overlaps if training has this share of its n-grams.", between(1e-6, 1)),
         option("named", &T::named, "Name so many rows of each kind at most.", at_least(0)),
+        option(
+            "duplicates", &T::duplicates,
+            "Look for duplicates, in 16 to 32 bytes a row; without, memory does not grow with the "
+            "rows."),
         option("json", &T::json, "The report as one JSON object."));
   }
 };
@@ -78,7 +83,7 @@ std::vector<std::string> run_report(const CommandSpec& spec, const std::vector<s
   check_plot(verb.plot);
   const Tokenizer tokenizer = load_run_tokenizer(run);
   const RowKind kind = find_row_kind(verb.kind, run.data);
-  const DataReportOptions options{verb.ngram, verb.ngram_share, verb.named};
+  const DataReportOptions options{verb.ngram, verb.ngram_share, verb.named, verb.duplicates};
   const DataReport report = report_data(run.data, kind, tokenizer, options);
   if (!verb.plot.empty()) draw_lengths(report, run.data, verb.plot);
   ordered_json out = data_report_json(report, run.data, options);

@@ -56,7 +56,8 @@ ordered_json set_json(const SetReport& set, bool is_test) {
                       {"deduplicated", set.deduplicated},
                       {"bad", named_json(set.bad)},
                       {"template_errors", named_json(set.template_errors)},
-                      {"duplicates", named_json(set.duplicates)},
+                      {"duplicates", set.looked_for_duplicates ? named_json(set.duplicates)
+                                                               : ordered_json(nullptr)},
                       {"overlong",
                        {{"dropped", named_json(set.dropped)},
                         {"cut", set.cut},
@@ -123,7 +124,10 @@ std::string set_text(const ordered_json& set) {
     if (set[key] != 0) lines.add(key, number(set[key]));
   lines.add_named("bad rows", set["bad"]);
   lines.add_named("template errors", set["template_errors"]);
-  lines.add_named("duplicates", set["duplicates"]);
+  if (set["duplicates"].is_null())
+    lines.add("duplicates", "not looked for");
+  else
+    lines.add_named("duplicates", set["duplicates"]);
   const ordered_json& overlong = set["overlong"];
   lines.add_named("over-long, dropped", overlong["dropped"]);
   if (overlong["cut"] != 0) lines.add("over-long, cut", number(overlong["cut"]));

@@ -126,7 +126,8 @@ void SetReader::add(const EncodedRow& row, const RowFacts& facts, const std::str
   report_.letters += facts.letters;
   length_ += row.full_length;
   if (row.begins) {
-    if (!seen_.insert(facts.hash)) note(report_.duplicates, place, options_.named);
+    if (options_.duplicates && !seen_.insert(facts.hash))
+      note(report_.duplicates, place, options_.named);
     ++report_.languages[static_cast<size_t>(language_of(facts.letters))];
     for (size_t i = 0; i < facts.messages.size(); ++i) report_.messages[i] += facts.messages[i];
   }

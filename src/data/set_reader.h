@@ -22,7 +22,9 @@ class SetReader {
  public:
   SetReader(SetReport& report, const DataConfig& config, RowKind kind,
             const DataReportOptions& options, Side side)
-      : report_(report), config_(config), kind_(kind), options_(options), side_(side) {}
+      : report_(report), config_(config), kind_(kind), options_(options), side_(side) {
+    report_.looked_for_duplicates = options.duplicates;
+  }
   virtual ~SetReader() = default;
 
   void read(const FactsEncoder& encoder, const Tokenizer& tokenizer);

@@ -164,6 +164,17 @@ TEST_F(Report, FindsTestRowsInTraining) {
   EXPECT_EQ(set.too_short_for_grams, 1);
 }
 
+TEST_F(Report, LeavesDuplicatesOutWhereAsked) {
+  config_.train_files = {
+      folder_.write("train.jsonl", dialogue("你好", "您好！") + dialogue("你好", "您好")).string()};
+  const Tokenizer tokenizer = Tokenizer::load(shared_tokenizer("llama2_tokenizer.model"));
+  const DataReport result = report_data(config_, RowKind::kSft, tokenizer, {.duplicates = false});
+  EXPECT_EQ(result.train.rows, 2);
+  EXPECT_EQ(result.train.duplicates.count, 0);
+  EXPECT_FALSE(result.train.looked_for_duplicates);
+  EXPECT_EQ(report(RowKind::kSft).train.duplicates.count, 1);
+}
+
 // What training holds out of its own files is a test set, and the rest is what it trains on.
 TEST_F(Report, TakesHeldOutRowsForATestSet) {
   std::string rows;

@@ -15,6 +15,7 @@ struct DataReportOptions {
   int64_t gram_size = 13;   // characters of Chinese, words of other languages
   double gram_share = 0.5;  // of a test row's n-grams in training rows that makes it contaminated
   int64_t named = 10;       // rows of each kind that are named
+  bool duplicates = true;   // looked for; costs 16 to 32 bytes a row
 };
 
 // How often something happened, and where the first times.
@@ -39,6 +40,7 @@ struct SetReport {
   NamedRowsCount bad;              // no JSON, no known form, a file that is cut off
   NamedRowsCount template_errors;  // of a known form that the template can't encode or learn from
   NamedRowsCount duplicates;       // of an earlier row, but for case, spaces and punctuation
+  bool looked_for_duplicates = true;
   // Rows longer than block_size, by what the configuration does with them.
   NamedRowsCount dropped;
   int64_t cut = 0, split = 0, tokens_cut = 0;
@@ -60,7 +62,7 @@ struct DataReport {
   std::vector<SetReport> test;
 };
 
-// Reads all rows once, in bounded memory but for 16 to 32 bytes a row (duplicates), and of test rows
+// Reads all rows once, in bounded memory but for 16 to 32 bytes a row where duplicates are looked for, and of test rows
 // some 32 bytes an n-gram. Bad rows are counted whatever skip_bad_rows says; max_rows holds of files.
 // Files and stores as in open_training_data(): without validation files, what validation_split holds
 // out (of a store, what it held out when it was made) is a test set. kFormat for a store of another
