@@ -118,7 +118,7 @@ Constraint read_guided(const BodyFields& fields, const std::string& prefix, std:
 // What the answer's text has to be.
 Constraint read_constraint(const BodyFields& body, std::string_view text) {
   const std::string place = body.path() == "parameters." ? "/parameters" : "";
-  if (const Constraint guided = read_guided(body, "guided_", text, place)) return guided;
+  if (Constraint guided = read_guided(body, "guided_", text, place)) return guided;
   if (const json* outputs = body.any("structured_outputs"); outputs != nullptr) {
     if (*outputs == json{{"json_object", true}})
       return json_schema_constraint(R"({"type": "object"})");
