@@ -90,7 +90,7 @@ void read_stream_options(const BodyFields& body, AnswerFields& out) {
 }
 
 std::string read_request_id(const BodyFields& body) {
-  const std::string id = body.text("request_id").value_or("");
+  std::string id = body.text("request_id").value_or("");
   if (!id.empty() && !is_request_id(id))
     body.refuse("request_id", "is more than 64 letters, digits, - and _");
   return id;
