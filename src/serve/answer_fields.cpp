@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <random>
 
+#include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/base/utf8.h"
 #include "serve/api_error.h"
@@ -96,23 +97,38 @@ std::string read_request_id(const BodyFields& body) {
   return id;
 }
 
+// 400 naming the field for a constraint that says nothing that can be followed.
+Constraint checked(const BodyFields& fields, const std::string& name, Constraint constraint) {
+  try {
+    constraint_grammar(constraint);
+  } catch (const Error& error) {
+    fields.refuse(name.c_str(), cat("can't be followed: ", error.what()));
+  }
+  return constraint;
+}
+
 // vLLM's names of constraints: `guided_...` of the older form, members of `structured_outputs` of the
 // newer one.
 Constraint read_guided(const BodyFields& fields, const std::string& prefix, std::string_view text,
                        const std::string& place) {
-  const auto name = [&](const char* end) { return prefix + end; };
-  std::vector<Constraint> asked;
-  if (fields.any(name("json").c_str()) != nullptr)
-    asked.push_back(json_schema_constraint(ordered_text(text, cat(place, "/", name("json")))));
-  if (const auto pattern = fields.text(name("regex").c_str()))
-    asked.push_back({ConstraintKind::kPattern, *pattern});
-  if (const auto choices = fields.texts(name("choice").c_str(), kMostChoices))
-    asked.push_back(choice_constraint(*choices));
-  if (const auto grammar = fields.text(name("grammar").c_str()))
-    asked.push_back({ConstraintKind::kGrammar, *grammar});
-  if (asked.size() > 1)
-    fields.refuse(name("json").c_str(), "and others of its kind exclude each other");
-  return asked.empty() ? Constraint() : asked[0];
+  Constraint asked;
+  std::string by;
+  const auto take = [&](const std::string& name, Constraint constraint) {
+    if (asked) fields.refuse(name.c_str(), cat("does not go with ", by));
+    asked = checked(fields, name, std::move(constraint));
+    by = name;
+  };
+  const std::string schema = prefix + "json", pattern = prefix + "regex",
+                    choices = prefix + "choice", grammar = prefix + "grammar";
+  if (fields.any(schema.c_str()) != nullptr)
+    take(schema, json_schema_constraint(ordered_text(text, cat(place, "/", schema))));
+  if (const auto value = fields.text(pattern.c_str()))
+    take(pattern, {ConstraintKind::kPattern, *value});
+  if (const auto value = fields.texts(choices.c_str(), kMostChoices))
+    take(choices, choice_constraint(*value));
+  if (const auto value = fields.text(grammar.c_str()))
+    take(grammar, {ConstraintKind::kGrammar, *value});
+  return asked;
 }
 
 // What the answer's text has to be.
@@ -143,7 +159,9 @@ Constraint read_constraint(const BodyFields& body, std::string_view text) {
   const json* named = fields.any("json_schema");
   if (named == nullptr || !named->is_object() || !named->contains("schema"))
     fields.refuse("json_schema", "is not {\"name\": ..., \"schema\": {...}}");
-  return json_schema_constraint(ordered_text(text, place + "/response_format/json_schema/schema"));
+  return checked(
+      fields, "json_schema",
+      json_schema_constraint(ordered_text(text, place + "/response_format/json_schema/schema")));
 }
 
 }  // namespace

@@ -206,8 +206,19 @@ TEST_F(Routes, AnswersAreHeldToWhatIsAsked) {
   EXPECT_THAT(text({{"guided_regex", "[0-9]{3}-[a-c]"}}), MatchesRegex("[0-9][0-9][0-9]-[a-c]"));
   EXPECT_THAT(text({{"structured_outputs", {{"regex", "[0-9]{2}"}}}}), MatchesRegex("[0-9][0-9]"));
 
-  json body = {{"messages", hello}, {"guided_regex", "(a"}};
-  EXPECT_EQ(post("/v1/chat/completions", body).status, 400);
+  const auto blamed = [&](const json& more) {
+    json body = {{"messages", hello}};
+    body.update(more);
+    const HttpAnswer got = post("/v1/chat/completions", body);
+    EXPECT_EQ(got.status, 400) << got.body;
+    return json::parse(got.body)["error"]["param"];
+  };
+  EXPECT_EQ(blamed({{"guided_regex", "(a"}}), "guided_regex");
+  EXPECT_EQ(blamed({{"guided_choice", json::array()}}), "guided_choice");
+  EXPECT_EQ(blamed({{"guided_json", {{"format", 1}}}}), "guided_json");
+  EXPECT_EQ(blamed({{"structured_outputs", {{"regex", "a"}, {"choice", {"b"}}}}}),
+            "structured_outputs.choice");
+  json body;
   body = {{"messages", hello}, {"guided_regex", "a"}, {"guided_choice", sides}};
   EXPECT_EQ(post("/v1/chat/completions", body).status, 400);
   body = {{"messages", hello}, {"structured_outputs", {{"structural_tag", "x"}}}};
