@@ -7,6 +7,7 @@
 #   --work       where models are made and kept (default: the cache folder); m13 takes 9 GB in all formats
 # Prompts of 512 tokens, answers of 64, batches of 1 and 8; 8 and 32 requests of 128 + 128 tokens. THREADS (2): of every program.
 source "$(dirname "$0")/common.sh"
+source "$root/scripts/bench_shapes.sh"
 
 shape=m13 llama= hf= vllm= formats=bf16,int8,int4 work=$cache/bench threads=${THREADS:-2}
 while [ $# -gt 0 ]; do
@@ -23,14 +24,8 @@ while [ $# -gt 0 ]; do
   shift
 done
 
-case $shape in
-  m13) sizes=(--layers 4) ;;
-  m135) sizes=(--layers 30 --hidden 576 --inter 1536 --heads 9 --kv 3) ;;
-  tiny) sizes=(--layers 2 --hidden 64 --inter 192 --heads 4 --kv 2 --vocab "${BENCH_VOCAB:-512}") ;;
-  *) die "unknown shape $shape: m13, m135 or tiny" ;;
-esac
+bench_shape "$shape"
 prompt=${BENCH_PROMPT:-512} answer=${BENCH_ANSWER:-64} requests=(8 32) request=${BENCH_REQUEST:-128}
-peers=${LLAMA2ZH_SHARED:-$root/../shared}/bench
 [ -e "$peers/hf_gen.py" ] || die "the peers' scripts are not in $peers"
 program=$root/build/llama2zh
 [ -x "$program" ] || die "build/llama2zh is missing: run scripts/build.sh"

@@ -6,6 +6,7 @@
 #   --work    where the model of random weights is made and kept (default: the cache folder)
 # The peers' scripts are ../shared/bench (LLAMA2ZH_SHARED moves ../shared); their Python is that of scripts/oracles.sh, or LLAMA2ZH_ORACLE_PYTHON.
 source "$(dirname "$0")/common.sh"
+source "$root/scripts/bench_shapes.sh"
 
 shape=m13 micro_batch= block= steps=3 tokenizer= rows= text= work=$cache/bench
 while [ $# -gt 0 ]; do
@@ -23,17 +24,13 @@ while [ $# -gt 0 ]; do
   shift
 done
 
-case $shape in
-  m13) sizes=(--layers 4) ; : "${micro_batch:=2}" ;;
-  m135) sizes=(--layers 30 --hidden 576 --inter 1536 --heads 9 --kv 3) ; : "${micro_batch:=4}" ;;
-  tiny) sizes=(--layers 2 --hidden 64 --inter 172 --heads 4 --kv 2 --vocab "${BENCH_VOCAB:-512}") ; : "${micro_batch:=2}" ;;
-  *) die "unknown shape $shape: m13, m135 or tiny" ;;
-esac
+bench_shape "$shape"
+[ -n "$micro_batch" ] || { [ "$shape" = m135 ] && micro_batch=4 || micro_batch=2; }
 # The same for init-model, whose vocabulary is the tokenizer's.
 case $shape in
   m13) shape_options=(--num-hidden-layers 4 --hidden-size 4096 --intermediate-size 11008 --num-attention-heads 32) ;;
   m135) shape_options=(--num-hidden-layers 30 --hidden-size 576 --intermediate-size 1536 --num-attention-heads 9 --num-key-value-heads 3) ;;
-  tiny) shape_options=(--num-hidden-layers 2 --hidden-size 64 --intermediate-size 172 --num-attention-heads 4 --num-key-value-heads 2) ;;
+  tiny) shape_options=(--num-hidden-layers 2 --hidden-size 64 --intermediate-size 192 --num-attention-heads 4 --num-key-value-heads 2) ;;
 esac
 [ -n "$block" ] || { [ -n "$rows" ] && block=1024 || block=512; }
 program=${LLAMA2ZH:-$root/build/llama2zh}
@@ -57,7 +54,6 @@ if [ -n "$text" ]; then
   awk -v one="$one" -v two="$two" 'BEGIN { printf "tokens/s: one process of two threads %.1f, two processes of one thread %.1f, ratio %.2f\n", one, two, two / one }'
   exit 0
 fi
-peers=${LLAMA2ZH_SHARED:-$root/../shared}/bench
 [ -e "$peers/hf_train.py" ] || die "the peers' scripts are not in $peers"
 python=${LLAMA2ZH_ORACLE_PYTHON:-$("$root/scripts/oracles.sh")}
 mkdir -p "$work"

@@ -45,6 +45,8 @@ class Engine::Implementation {
         runner_(model, tokenizer, config, used_draft(model, config, parts)),
         stats_(runner_.stats()) {}
 
+  void prepare(const Constraint& constraint) { constraints_.get(constraint); }
+
   RequestId submit(Request request, OnEvent on_event) {
     auto state = std::make_unique<RequestState>(std::move(request), std::move(on_event), *model_,
                                                 *tokenizer_, runner_.cache_tokens(), max_running_);
@@ -145,6 +147,7 @@ Engine::Engine(const Llama& model, const Tokenizer& tokenizer, const EngineConfi
                const EngineParts& parts)
     : implementation_(std::make_unique<Implementation>(model, tokenizer, config, parts)) {}
 Engine::~Engine() = default;
+void Engine::prepare(const Constraint& constraint) const { implementation_->prepare(constraint); }
 RequestId Engine::submit(Request request, OnEvent on_event) {
   return implementation_->submit(std::move(request), std::move(on_event));
 }

@@ -39,22 +39,22 @@ Isa chosen_isa() {
   return isa;
 }
 
-unsigned features_of_leaf_7() {
+constexpr unsigned kTiles = 1u << 24, kTilesOfBf16 = 1u << 22, kTilesOfInt8 = 1u << 25;
+
+// Whether all of these bits of CPUID 7.0's EDX are set.
+bool has_features(unsigned bits) {
 #if defined(__x86_64__)
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0) return edx;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & bits) == bits;
+#else
+  return bits == 0;
 #endif
-  return 0;
 }
 
 }  // namespace
 
-bool has_amx_bf16() {
-  return (features_of_leaf_7() >> 24 & 1) != 0 && (features_of_leaf_7() >> 22 & 1) != 0;
-}
-bool has_amx_int8() {
-  return (features_of_leaf_7() >> 24 & 1) != 0 && (features_of_leaf_7() >> 25 & 1) != 0;
-}
+bool has_amx_bf16() { return has_features(kTiles | kTilesOfBf16); }
+bool has_amx_int8() { return has_features(kTiles | kTilesOfInt8); }
 
 #if defined(__x86_64__)
 bool may_use_amx() {

@@ -97,72 +97,89 @@ std::string read_request_id(const BodyFields& body) {
   return id;
 }
 
-// 400 naming the field for a constraint that says nothing that can be followed.
-Constraint checked(const BodyFields& fields, const std::string& name, Constraint constraint) {
-  try {
-    constraint_grammar(constraint);
-  } catch (const Error& error) {
-    fields.refuse(name.c_str(), cat("can't be followed: ", error.what()));
+// What a request asks its answer's text to be. The engine makes what following it takes at once, so
+// that what is wrong with it is a 400 that names its field.
+class ConstraintReader {
+ public:
+  ConstraintReader(const BodyFields& body, std::string_view text, const ServedModel& model)
+      : body_(body), text_(text), model_(model) {}
+
+  Constraint read() {
+    const std::string place = body_.path() == "parameters." ? "/parameters" : "";
+    if (Constraint guided = guided_by(body_, "guided_", place)) return guided;
+    if (const json* outputs = body_.any("structured_outputs"))
+      return of_structured_outputs(*outputs, place + "/structured_outputs");
+    if (const json* format = body_.any("response_format"))
+      return of_response_format(*format, place + "/response_format");
+    return {};
   }
-  return constraint;
-}
 
-// vLLM's names of constraints: `guided_...` of the older form, members of `structured_outputs` of the
-// newer one.
-Constraint read_guided(const BodyFields& fields, const std::string& prefix, std::string_view text,
-                       const std::string& place) {
-  Constraint asked;
-  std::string by;
-  const auto take = [&](const std::string& name, Constraint constraint) {
-    if (asked) fields.refuse(name.c_str(), cat("does not go with ", by));
-    asked = checked(fields, name, std::move(constraint));
-    by = name;
-  };
-  const std::string schema = prefix + "json", pattern = prefix + "regex",
-                    choices = prefix + "choice", grammar = prefix + "grammar";
-  if (fields.any(schema.c_str()) != nullptr)
-    take(schema, json_schema_constraint(ordered_text(text, cat(place, "/", schema))));
-  if (const auto value = fields.text(pattern.c_str()))
-    take(pattern, {ConstraintKind::kPattern, *value});
-  if (const auto value = fields.texts(choices.c_str(), kMostChoices))
-    take(choices, choice_constraint(*value));
-  if (const auto value = fields.text(grammar.c_str()))
-    take(grammar, {ConstraintKind::kGrammar, *value});
-  return asked;
-}
+ private:
+  Constraint prepared(const BodyFields& fields, const std::string& name,
+                      Constraint constraint) const {
+    try {
+      model_.engine.prepare(constraint);
+    } catch (const Error& error) {
+      fields.refuse(name.c_str(), cat("can't be followed: ", error.what()));
+    }
+    return constraint;
+  }
 
-// What the answer's text has to be.
-Constraint read_constraint(const BodyFields& body, std::string_view text) {
-  const std::string place = body.path() == "parameters." ? "/parameters" : "";
-  if (Constraint guided = read_guided(body, "guided_", text, place)) return guided;
-  if (const json* outputs = body.any("structured_outputs"); outputs != nullptr) {
-    if (*outputs == json{{"json_object", true}})
-      return json_schema_constraint(R"({"type": "object"})");
-    if (!outputs->is_object()) body.refuse("structured_outputs", "is no object");
-    const BodyFields fields(*outputs, "structured_outputs.");
-    for (const auto& [name, value] : outputs->items())
+  // vLLM's names: `guided_...` of the older form, members of `structured_outputs` of the newer one.
+  Constraint guided_by(const BodyFields& fields, const std::string& prefix,
+                       const std::string& place) const {
+    Constraint asked;
+    std::string by;
+    const auto take = [&](const std::string& name, Constraint constraint) {
+      if (asked) fields.refuse(name.c_str(), cat("does not go with ", by));
+      asked = prepared(fields, name, std::move(constraint));
+      by = name;
+    };
+    const std::string schema = prefix + "json", pattern = prefix + "regex",
+                      choices = prefix + "choice", grammar = prefix + "grammar";
+    if (fields.any(schema.c_str()) != nullptr)
+      take(schema, json_schema_constraint(ordered_text(text_, cat(place, "/", schema))));
+    if (const auto value = fields.text(pattern.c_str()))
+      take(pattern, {ConstraintKind::kPattern, *value});
+    if (const auto value = fields.texts(choices.c_str(), kMostChoices))
+      take(choices, choice_constraint(*value));
+    if (const auto value = fields.text(grammar.c_str()))
+      take(grammar, {ConstraintKind::kGrammar, *value});
+    return asked;
+  }
+
+  Constraint of_structured_outputs(const json& outputs, const std::string& place) const {
+    if (outputs == json{{"json_object", true}}) return json_schema_constraint(kAnyObject);
+    if (!outputs.is_object()) body_.refuse("structured_outputs", "is no object");
+    const BodyFields fields(outputs, "structured_outputs.");
+    for (const auto& [name, value] : outputs.items())
       if (name != "json" && name != "regex" && name != "choice" && name != "grammar" &&
           !value.is_null())
         fields.refuse(name.c_str(),
                       "is not supported; json, json_object, regex, choice and grammar are");
-    return read_guided(fields, "", text, place + "/structured_outputs");
+    return guided_by(fields, "", place);
   }
-  const json* format = body.any("response_format");
-  if (format == nullptr) return {};
-  const BodyFields fields(*format, "response_format.");
-  if (!format->is_object()) body.refuse("response_format", "is no object");
-  const std::string type = fields.text("type").value_or("");
-  if (type == "text") return {};
-  if (type == "json_object") return json_schema_constraint(R"({"type": "object"})");
-  if (type != "json_schema")
-    fields.refuse("type", cat("is \"", type, "\", expected text, json_object or json_schema"));
-  const json* named = fields.any("json_schema");
-  if (named == nullptr || !named->is_object() || !named->contains("schema"))
-    fields.refuse("json_schema", "is not {\"name\": ..., \"schema\": {...}}");
-  return checked(
-      fields, "json_schema",
-      json_schema_constraint(ordered_text(text, place + "/response_format/json_schema/schema")));
-}
+
+  Constraint of_response_format(const json& format, const std::string& place) const {
+    if (!format.is_object()) body_.refuse("response_format", "is no object");
+    const BodyFields fields(format, "response_format.");
+    const std::string type = fields.text("type").value_or("");
+    if (type == "text") return {};
+    if (type == "json_object") return json_schema_constraint(kAnyObject);
+    if (type != "json_schema")
+      fields.refuse("type", cat("is \"", type, "\", expected text, json_object or json_schema"));
+    const json* named = fields.any("json_schema");
+    if (named == nullptr || !named->is_object() || !named->contains("schema"))
+      fields.refuse("json_schema", "is not {\"name\": ..., \"schema\": {...}}");
+    return prepared(fields, "json_schema",
+                    json_schema_constraint(ordered_text(text_, place + "/json_schema/schema")));
+  }
+
+  static constexpr const char* kAnyObject = R"({"type": "object"})";
+  const BodyFields& body_;
+  std::string_view text_;
+  const ServedModel& model_;
+};
 
 }  // namespace
 
@@ -210,7 +227,7 @@ AnswerFields read_answer_fields(const BodyFields& body, const ServedModel& model
                                                     : body.text("early_stopping").value_or("false");
   }
   request.priority = read_priority(body, model);
-  request.constraint = read_constraint(body, text);
+  request.constraint = ConstraintReader(body, text, model).read();
   request.allowed_ids = read_allowed_ids(body, model);
   request.keep_stop = body.flag("include_stop_str_in_output").value_or(false);
   request.skip_special = body.flag("skip_special_tokens").value_or(true);

@@ -57,12 +57,22 @@ std::vector<TokenId> all_ids(const Completion& completion) {
   return out;
 }
 
+namespace {
+
 std::vector<TokenId> ids_of(const RequestEvent& event) {
   std::vector<TokenId> out;
   if (event.token != nullptr) out.push_back(event.token->id);
   if (event.completion != nullptr && event.completion->end_id >= 0)
     out.push_back(event.completion->end_id);
   return out;
+}
+
+}  // namespace
+
+void add_event_details(json& choice, const RequestEvent& event, const AnswerFields& asked) {
+  if (event.completion != nullptr)
+    choice["stop_reason"] = stop_reason_of(*event.completion, asked.request.sampling);
+  if (asked.token_ids) choice["token_ids"] = ids_of(event);
 }
 
 double shown_logprob(double logprob) { return std::max(logprob, -9999.0); }

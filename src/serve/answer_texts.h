@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "llama2zh/engine/request.h"
+#include "serve/answer_fields.h"
 #include "serve/served_model.h"
 
 namespace llama2zh {
@@ -25,8 +26,9 @@ json finish_reason_of(const std::string& reason);
 json stop_reason_of(const Completion& completion, const SamplingConfig& asked);
 // Those of a whole answer, as vLLM counts them: with the one that ended it.
 std::vector<TokenId> all_ids(const Completion& completion);
-// Of one event of an answer.
-std::vector<TokenId> ids_of(const RequestEvent& event);
+// Adds to a streamed choice what vLLM says beside OpenAI: "stop_reason" with an answer's end, the
+// event's "token_ids" where they are asked for.
+void add_event_details(json& choice, const RequestEvent& event, const AnswerFields& asked);
 double shown_logprob(double logprob);  // not below -9999, for JSON has no infinity
 
 }  // namespace llama2zh

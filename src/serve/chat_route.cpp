@@ -92,10 +92,7 @@ class ChatFormat final : public AnswerFormat {
       logprobs = {{"content", json::array({logprob_entry(*event.token)})}, {"refusal", nullptr}};
     json out = chunk(event.index, std::move(delta), std::move(logprobs),
                      finish_reason_of(event.finish_reason));
-    json& choice = out["choices"][0];
-    if (event.completion != nullptr)
-      choice["stop_reason"] = stop_reason_of(*event.completion, asked_.request.sampling);
-    if (asked_.token_ids) choice["token_ids"] = ids_of(event);
+    add_event_details(out["choices"][0], event, asked_);
     return out;
   }
 

@@ -86,10 +86,7 @@ class CompletionFormat final : public AnswerFormat {
     offset += static_cast<int64_t>(utf8_length(event.text));
     json out = chunk(request, event.index, event.text, std::move(logprobs),
                      finish_reason_of(event.finish_reason));
-    json& choice = out["choices"][0];
-    if (event.completion != nullptr)
-      choice["stop_reason"] = stop_reason_of(*event.completion, asked_.request.sampling);
-    if (asked_.token_ids) choice["token_ids"] = ids_of(event);
+    add_event_details(out["choices"][0], event, asked_);
     return out;
   }
 

@@ -9,6 +9,7 @@
 #include "base/temp_folder.h"
 #include "commands/run_program.h"
 #include "commands/started_program.h"
+#include "commands/tiny_base.h"
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/json.h"
 #include "llama2zh/formats/safetensors.h"
@@ -24,12 +25,7 @@ class LaunchTraining : public ::testing::Test {
   static void SetUpTestSuite() {
     folder_ = new TempFolder;
     ::setenv("OMP_NUM_THREADS", "1", 1);  // threads of a model this small only wait for each other
-    std::ofstream text(*folder_ / "text.txt");
-    std::ifstream licence(std::string(std::getenv("LLAMA2ZH_SOURCE_DIR")) + "/LICENSE");
-    text << licence.rdbuf() << std::flush;
-    run({"train-tokenizer", "--input", "text.txt", "--vocab-size", "400", "--output", "t.model"});
-    run({"init-model", "--tokenizer", "t.model", "--hidden-size", "32", "--intermediate-size", "64",
-         "--num-hidden-layers", "2", "--num-attention-heads", "4", "--output", "base"});
+    make_tiny_base(folder_->path());
     run(launch_args("whole", {}));
     run(on_two(launch_args("whole-2", {})));
   }

@@ -10,6 +10,7 @@
 #include "base/temp_folder.h"
 #include "commands/run_program.h"
 #include "commands/started_program.h"
+#include "commands/tiny_base.h"
 #include "http/raw_socket.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/http/client.h"
@@ -33,13 +34,7 @@ class ServeProcess : public ::testing::Test {
   static void SetUpTestSuite() {
     folder_ = new TempFolder;
     ::setenv("OMP_NUM_THREADS", "1", 1);
-    std::ofstream text(*folder_ / "text.txt");
-    std::ifstream licence(std::string(std::getenv("LLAMA2ZH_SOURCE_DIR")) + "/LICENSE");
-    text << licence.rdbuf() << std::flush;
-    run({"train-tokenizer", "--input", "text.txt", "--vocab-size", "400", "--output", "t.model"});
-    run({"init-model", "--tokenizer", "t.model", "--hidden-size", "32", "--intermediate-size", "64",
-         "--num-hidden-layers", "2", "--num-attention-heads", "4", "--max-position-embeddings",
-         "4096", "--output", "base"});
+    make_tiny_base(folder_->path(), {"--max-position-embeddings", "4096"});
     for (const char* seed : {"1", "2"})
       run({"pretrain",
            "--model.path",

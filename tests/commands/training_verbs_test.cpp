@@ -4,6 +4,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "commands/tiny_base.h"
 #include "commands/verb_test.h"
 #include "llama2zh/base/file.h"
 #include "llama2zh/base/json.h"
@@ -19,10 +20,7 @@ class TrainingVerbs : public VerbTest {
     make_folder("training-verbs");
     const char* source = std::getenv("LLAMA2ZH_SOURCE_DIR");
     source_ = source != nullptr ? source : ".";
-    std::filesystem::copy_file(source_ + "/LICENSE", folder_ / "text.txt");
-    run({"train-tokenizer", "--input", "text.txt", "--vocab-size", "400", "--output", "t.model"});
-    run({"init-model", "--tokenizer", "t.model", "--hidden-size", "32", "--intermediate-size", "64",
-         "--num-hidden-layers", "2", "--num-attention-heads", "4", "--output", "base"});
+    make_tiny_base(folder_);
   }
   // The report of `bench train` on the tiny shape, two steps of it.
   static json bench(const std::vector<std::string>& more) {

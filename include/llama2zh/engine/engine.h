@@ -57,6 +57,10 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
+  // Makes what following a constraint takes, and keeps it for requests that come with it. kUsage or
+  // kFormat as constraint_grammar().
+  void prepare(const Constraint& constraint) const;
+
   // Queues a request; events follow from the stepping thread. Errors of the request itself come at
   // once: kData for a prompt that is empty, longer than the context or the whole cache allow, or has
   // ids that the model lacks, and for an adapter that is not there; kUsage for its options. max_new_tokens is cut to what context and
