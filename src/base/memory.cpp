@@ -7,9 +7,17 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <vector>
+
+#include "llama2zh/base/text.h"
+
+// jemalloc's, where the program is linked with it.
+extern "C" [[gnu::weak]] int mallctl(const char* name, void* old_value, size_t* old_size,
+                                     void* new_value, size_t new_size);
 
 namespace llama2zh {
 namespace {
@@ -64,6 +72,20 @@ void release_file_pages(const void* begin, uint64_t bytes) {
     const uintptr_t low = std::max(from, mapping.begin), high = std::min(to, mapping.end);
     if (!mapping.read_only_file || low >= high) continue;
     ::madvise(reinterpret_cast<void*>(low), high - low, MADV_DONTNEED);
+  }
+}
+
+void give_back_freed_memory() {
+  if (mallctl == nullptr) return;
+  std::ptrdiff_t milliseconds = 1000;
+  unsigned arenas = 0;
+  size_t size = sizeof arenas;
+  mallctl("arenas.narenas", &arenas, &size, nullptr, 0);
+  std::vector<std::string> names = {"arenas."};  // of those to come
+  for (unsigned i = 0; i < arenas; ++i) names.push_back(cat("arena.", i, "."));
+  for (const std::string& name : names) {
+    for (const char* kind : {"dirty_decay_ms", "muzzy_decay_ms"})
+      mallctl((name + kind).c_str(), nullptr, nullptr, &milliseconds, sizeof milliseconds);
   }
 }
 

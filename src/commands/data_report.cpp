@@ -10,6 +10,7 @@
 #include "commands/verbs.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/file.h"
+#include "llama2zh/base/memory.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/config/command_line.h"
 #include "llama2zh/plot/histogram.h"
@@ -84,6 +85,7 @@ std::vector<std::string> run_report(const CommandSpec& spec, const std::vector<s
   const Tokenizer tokenizer = load_run_tokenizer(run);
   const RowKind kind = find_row_kind(verb.kind, run.data);
   const DataReportOptions options{verb.ngram, verb.ngram_share, verb.named, verb.duplicates};
+  give_back_freed_memory();
   const DataReport report = report_data(run.data, kind, tokenizer, options);
   if (!verb.plot.empty()) draw_lengths(report, run.data, verb.plot);
   ordered_json out = data_report_json(report, run.data, options);

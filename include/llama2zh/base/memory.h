@@ -21,4 +21,9 @@ bool reset_peak_memory();
 // back from the file when they are read again. Memory that is not a read-only file's is left alone.
 void release_file_pages(const void* begin, uint64_t bytes);
 
+// From now on freed memory goes back to the system within a second. The program's allocator else keeps
+// it (src/app/allocator.cpp), which is right for training and not for a long walk over many rows. Does
+// nothing under another allocator.
+void give_back_freed_memory();
+
 }  // namespace llama2zh
