@@ -59,7 +59,7 @@ BenchModel open_bench_model(const BenchOptions& bench, RunConfig& run) {
     config = open.config;
     const at::ScalarType dtype = parse_dtype(run.model.dtype, config, device);
     result.name = std::filesystem::path(run.model.path).filename().string();
-    result.model = load_model(open, dtype, device);
+    result.model = load_model(open, dtype, device, ModelUse::kTraining);
   } else {
     config = named_shape(bench.shape);
     apply_rope_scaling(run.model.rope_scaling, config);

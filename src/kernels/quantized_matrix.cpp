@@ -2,18 +2,23 @@
 // on a path that runs per token; the tensors' own operators do the work.
 #include "llama2zh/kernels/quantized_matrix.h"
 
+#include <ATen/TensorIndexing.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/div.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <tuple>
 
+#include "kernels/quantized_product.h"
 #include "kernels/quantized_tiles.h"
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
@@ -26,13 +31,13 @@ constexpr int64_t kColumns = kBlockColumns;
 int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
 
 void expect(const at::Tensor& tensor, at::ScalarType type, const std::vector<int64_t>& shape,
-            std::string_view where, std::string_view name) {
+            at::Device device, std::string_view where, std::string_view name) {
   if (!tensor.defined()) fail_data(where, cat(name, " are missing"));
   if (tensor.scalar_type() != type || tensor.sizes() != at::IntArrayRef(shape) ||
-      !tensor.is_cpu() || !tensor.is_contiguous()) {
+      tensor.device() != device || !tensor.is_contiguous()) {
     fail_data(where, cat(name, " are ", c10::toString(tensor.scalar_type()), " ", tensor.sizes(),
-                         ", expected contiguous ", c10::toString(type), " ", at::IntArrayRef(shape),
-                         " in host memory"));
+                         " on ", tensor.device().str(), ", expected contiguous ",
+                         c10::toString(type), " ", at::IntArrayRef(shape), " on ", device.str()));
   }
 }
 
@@ -86,9 +91,11 @@ void check_rows(const QuantizedRows& rows, const QuantizedMatrix& matrix) {
   constexpr std::string_view kWhere = "quantized weight";
   const std::vector<int64_t> shape = {matrix.out, matrix.groups()};
   const at::ScalarType type = matrix.per_row() ? at::kFloat : at::kHalf;
-  expect(rows.codes.contiguous(), at::kByte, {matrix.out, matrix.in}, kWhere, "codes");
-  expect(rows.scales.contiguous(), type, shape, kWhere, "scales");
-  if (rows.zeros.defined()) expect(rows.zeros.contiguous(), at::kByte, shape, kWhere, "zeros");
+  const at::Device device = rows.codes.device();
+  expect(rows.codes.contiguous(), at::kByte, {matrix.out, matrix.in}, device, kWhere, "codes");
+  expect(rows.scales.contiguous(), type, shape, device, kWhere, "scales");
+  if (rows.zeros.defined())
+    expect(rows.zeros.contiguous(), at::kByte, shape, device, kWhere, "zeros");
 }
 
 }  // namespace
@@ -117,15 +124,25 @@ void QuantizedMatrix::check(std::string_view where) const {
   }
   if (!per_row()) check_group(group_size, where);
   const std::vector<int64_t> shape = {blocks(), groups(), kColumns};
-  expect(codes, at::kByte, {blocks(), block_bytes()}, where, "codes");
-  expect(scales, per_row() ? at::kFloat : at::kHalf, shape, where, "scales");
-  if (zeros.defined()) expect(zeros, at::kByte, shape, where, "zeros");
-  if (columns.defined()) expect(columns, at::kLong, {in}, where, "columns");
+  if (!codes.defined()) fail_data(where, "codes are missing");
+  const at::Device device = codes.device();
+  expect(codes, at::kByte, {blocks(), block_bytes()}, device, where, "codes");
+  expect(scales, per_row() ? at::kFloat : at::kHalf, shape, device, where, "scales");
+  if (zeros.defined()) expect(zeros, at::kByte, shape, device, where, "zeros");
+  if (columns.defined()) expect(columns, at::kLong, {in}, device, where, "columns");
+}
+
+QuantizedMatrix QuantizedMatrix::to(at::Device device) const {
+  QuantizedMatrix result = *this;
+  for (at::Tensor* part : {&result.codes, &result.scales, &result.zeros, &result.columns}) {
+    if (part->defined()) *part = part->to(device);
+  }
+  return result;
 }
 
 void QuantizedMatrix::set_columns(const at::Tensor& order, std::string_view where) {
   columns.reset();
-  expect(order, at::kLong, {in}, where, "columns");
+  expect(order, at::kLong, {in}, at::kCPU, where, "columns");
   const at::Tensor in_order = at::arange(in);
   if (!at::equal(std::get<0>(order.sort()), in_order)) {
     fail_data(where, cat("columns: expected each of 0 to ", in - 1, " once"));
@@ -170,6 +187,57 @@ QuantizedRows unpack(const QuantizedMatrix& matrix) {
   rows.scales = by_rows(matrix.scales, matrix.out);
   if (matrix.zeros.defined()) rows.zeros = by_rows(matrix.zeros, matrix.out);
   return rows;
+}
+
+namespace {
+
+// Codes [n, padded_in] with scales and zeros [n, groups] (or no zeros) -> [n, in] by the input.
+at::Tensor numbers_of(const QuantizedMatrix& matrix, const at::Tensor& codes,
+                      const at::Tensor& scales, const at::Tensor& zeros, at::ScalarType type) {
+  const int64_t n = codes.size(0), middle = int64_t{1} << (matrix.bits - 1);
+  at::Tensor w = codes.reshape({n, scales.size(1), -1}).to(at::kFloat);
+  if (zeros.defined())
+    w.sub_(zeros.to(at::kFloat).unsqueeze(-1));
+  else
+    w.sub_(middle);
+  w.mul_(scales.to(at::kFloat).unsqueeze(-1));
+  w = w.view({n, -1}).narrow(1, 0, matrix.in).to(type);
+  if (!matrix.columns.defined()) return w.contiguous();
+  return at::empty_like(w, at::MemoryFormat::Contiguous).index_copy_(1, matrix.columns, w);
+}
+
+}  // namespace
+
+at::Tensor dequantize_by_operators(const QuantizedMatrix& matrix, int64_t begin, int64_t count,
+                                   at::ScalarType type) {
+  const int64_t first = begin / kColumns, blocks = whole(begin + count, kColumns) - first;
+  const auto rows = [&](const at::Tensor& by_row) {
+    return by_row.narrow(0, begin - first * kColumns, count);
+  };
+  const auto part = [&](const at::Tensor& by_block) {
+    if (!by_block.defined()) return at::Tensor();
+    return rows(by_rows(by_block.narrow(0, first, blocks), blocks * kColumns));
+  };
+  const at::Tensor codes = codes_of_blocks(matrix.codes.narrow(0, first, blocks), matrix.bits);
+  return numbers_of(matrix, rows(codes), part(matrix.scales), part(matrix.zeros), type);
+}
+
+at::Tensor dequantize_rows_by_operators(const QuantizedMatrix& matrix, const at::Tensor& rows,
+                                        at::ScalarType type) {
+  const at::Tensor block = at::div(rows, kColumns, "floor"), column = rows - block * kColumns;
+  const auto part = [&](const at::Tensor& by_block) {  // [blocks, groups, 16] -> [n, groups]
+    if (!by_block.defined()) return at::Tensor();
+    return by_block.index({block, at::indexing::Slice(), column});
+  };
+  // [blocks, words, 16, 4] -> [n, words, 4], and the nibbles of four bits one after the other.
+  const int64_t words = matrix.codes.size(1) / (4 * kColumns);
+  at::Tensor codes =
+      matrix.codes.view({-1, words, kColumns, 4}).index({block, at::indexing::Slice(), column});
+  if (matrix.bits == 4) {
+    codes = at::stack({codes.bitwise_and(15), codes.bitwise_right_shift(4)}, 2);
+  }
+  return numbers_of(matrix, codes.reshape({rows.size(0), -1}), part(matrix.scales),
+                    part(matrix.zeros), type);
 }
 
 at::Tensor dequantize(const QuantizedMatrix& matrix) {

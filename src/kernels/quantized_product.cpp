@@ -24,8 +24,9 @@
 namespace llama2zh {
 namespace {
 
-constexpr int64_t kProductsAtOnce = 128 * 1024;    // multiply-adds worth a thread
-constexpr int64_t kDecodedElements = 1024 * 1024;  // dequantized at a time, for backward
+constexpr int64_t kProductsAtOnce = 128 * 1024;  // multiply-adds worth a thread
+// Dequantized at a time, for backward: what a cache holds, and what keeps a GPU busy.
+constexpr int64_t kDecodedElements = 1024 * 1024, kDecodedOnDevice = 32 * kDecodedElements;
 
 ProductOutput output_of(at::Tensor& y) {
   return {y.data_ptr(), y.scalar_type() == at::kBFloat16, y.size(1)};
@@ -57,39 +58,37 @@ at::Tensor padded_floats(const at::Tensor& x, int64_t width) {
 }
 
 template <typename T>
-void decode_rows(const PackedWeight& weight, int64_t begin, int64_t end, int64_t in, T* out) {
-  for (int64_t row = begin; row < end; ++row) {
-    const int64_t block = row / kBlockColumns, column = row % kBlockColumns;
-    const uint8_t* codes = weight.codes + block * weight.block_bytes + 4 * column;
-    T* to = out + (row - begin) * in;
-    for (int64_t g = 0; g < weight.groups; ++g) {
-      const int64_t at =
-          kBlockColumns * (weight.row_scales ? block : block * weight.groups + g) + column;
-      const float scale =
-          weight.row_scales ? weight.row_scales[at] : static_cast<float>(weight.group_scales[at]);
-      const int zero = weight.zeros ? weight.zeros[at] : weight.middle();
-      const int64_t last = std::min(in, (g + 1) * weight.group);
-      for (int64_t k = g * weight.group; k < last; ++k) {
-        int code;
-        if (weight.bits == 8) {
-          code = codes[16 * (k & ~int64_t{3}) + (k & 3)];
-        } else {
-          const int both = codes[8 * (k & ~int64_t{7}) + (k & 3)];
-          code = (k & 4) != 0 ? both >> 4 : both & 15;
-        }
-        to[k] = static_cast<T>(static_cast<float>(code - zero) * scale);
+void decode_row(const PackedWeight& weight, int64_t row, int64_t in, T* out) {
+  const int64_t block = row / kBlockColumns, column = row % kBlockColumns;
+  const uint8_t* codes = weight.codes + block * weight.block_bytes + 4 * column;
+  for (int64_t g = 0; g < weight.groups; ++g) {
+    const int64_t at =
+        kBlockColumns * (weight.row_scales ? block : block * weight.groups + g) + column;
+    const float scale =
+        weight.row_scales ? weight.row_scales[at] : static_cast<float>(weight.group_scales[at]);
+    const int zero = weight.zeros ? weight.zeros[at] : weight.middle();
+    const int64_t last = std::min(in, (g + 1) * weight.group);
+    for (int64_t k = g * weight.group; k < last; ++k) {
+      int code;
+      if (weight.bits == 8) {
+        code = codes[16 * (k & ~int64_t{3}) + (k & 3)];
+      } else {
+        const int both = codes[8 * (k & ~int64_t{7}) + (k & 3)];
+        code = (k & 4) != 0 ? both >> 4 : both & 15;
       }
+      out[k] = static_cast<T>(static_cast<float>(code - zero) * scale);
     }
   }
 }
 
-// Calls step(first row, rows, block in `type`) for all of the weight.
+// Calls step(first row, rows, block in x's type and on its device) for all of the weight.
 template <typename Step>
-void for_decoded(const QuantizedMatrix& matrix, at::ScalarType type, const Step& step) {
-  const int64_t at_once = std::max<int64_t>(64, kDecodedElements / matrix.in);
+void for_decoded(const QuantizedMatrix& matrix, const at::Tensor& x, const Step& step) {
+  const int64_t elements = x.is_cpu() ? kDecodedElements : kDecodedOnDevice;
+  const int64_t at_once = std::max<int64_t>(64, elements / matrix.in);
   for (int64_t begin = 0; begin < matrix.out; begin += at_once) {
     const int64_t count = std::min(at_once, matrix.out - begin);
-    step(begin, count, dequantize(matrix, begin, count, type));
+    step(begin, count, dequantize(matrix, begin, count, x.scalar_type()).to(x.device()));
   }
 }
 
@@ -215,6 +214,12 @@ at::Tensor quantized_product_with(const at::Tensor& x, const QuantizedMatrix& ma
 std::vector<at::Tensor> quantized_products(const at::Tensor& x,
                                            std::span<const QuantizedMatrix* const> matrices,
                                            Activations activations) {
+  if (!x.is_cpu()) {
+    std::vector<at::Tensor> results;
+    for (const QuantizedMatrix* matrix : matrices)
+      results.push_back(dequantized_product(x, *matrix));
+    return results;
+  }
   if (activations == Activations::kInt8)
     return int8_products(x, matrices, int8_product_for(kernel_isa()));
   std::vector<at::Tensor> results;
@@ -229,27 +234,51 @@ at::Tensor quantized_product(const at::Tensor& x, const QuantizedMatrix& matrix,
   return quantized_products(x, {&one, 1}, activations).front();
 }
 
-at::Tensor dequantize(const QuantizedMatrix& matrix, int64_t begin, int64_t count,
-                      at::ScalarType type) {
+namespace {
+
+bool has_decoder(const QuantizedMatrix& matrix, at::ScalarType type) {
+  return matrix.device().is_cpu() && (type == at::kFloat || type == at::kBFloat16);
+}
+
+// [count, in]; row_of(i) is the weight's row that becomes row i.
+template <typename RowOf>
+at::Tensor decoded(const QuantizedMatrix& matrix, int64_t count, at::ScalarType type,
+                   const RowOf& row_of) {
   const PackedWeight weight = packed_weight(matrix);
   at::Tensor result = at::empty({count, matrix.in}, at::device(at::kCPU).dtype(type));
-  at::parallel_for(0, count, 16, [&](int64_t first, int64_t last) {
-    if (type == at::kFloat) {
-      decode_rows(weight, begin + first, begin + last, matrix.in,
-                  result.data_ptr<float>() + first * matrix.in);
-    } else {
-      decode_rows(weight, begin + first, begin + last, matrix.in,
-                  result.data_ptr<c10::BFloat16>() + first * matrix.in);
-    }
-  });
+  const auto decode = [&](auto* out) {
+    at::parallel_for(0, count, 16, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i)
+        decode_row(weight, row_of(i), matrix.in, out + i * matrix.in);
+    });
+  };
+  if (type == at::kFloat)
+    decode(result.data_ptr<float>());
+  else
+    decode(result.data_ptr<c10::BFloat16>());
   if (!matrix.columns.defined()) return result;
   return at::empty_like(result).index_copy_(1, matrix.columns, result);
 }
 
+}  // namespace
+
+at::Tensor dequantize(const QuantizedMatrix& matrix, int64_t begin, int64_t count,
+                      at::ScalarType type) {
+  if (!has_decoder(matrix, type)) return dequantize_by_operators(matrix, begin, count, type);
+  return decoded(matrix, count, type, [&](int64_t i) { return begin + i; });
+}
+
+at::Tensor dequantize_rows(const QuantizedMatrix& matrix, const at::Tensor& rows,
+                           at::ScalarType type) {
+  if (!has_decoder(matrix, type)) return dequantize_rows_by_operators(matrix, rows, type);
+  const int64_t* numbers = rows.const_data_ptr<int64_t>();
+  return decoded(matrix, rows.size(0), type, [&](int64_t i) { return numbers[i]; });
+}
+
 at::Tensor dequantized_product(const at::Tensor& x, const QuantizedMatrix& matrix) {
-  check_input(x, matrix);
+  if (x.is_cpu()) check_input(x, matrix);
   at::Tensor y = at::empty({x.size(0), matrix.out}, x.options());
-  for_decoded(matrix, x.scalar_type(), [&](int64_t begin, int64_t count, const at::Tensor& block) {
+  for_decoded(matrix, x, [&](int64_t begin, int64_t count, const at::Tensor& block) {
     at::Tensor part = y.narrow(1, begin, count);
     at::mm_out(part, x, block.t());
   });
@@ -258,10 +287,9 @@ at::Tensor dequantized_product(const at::Tensor& x, const QuantizedMatrix& matri
 
 at::Tensor quantized_input_grad(const at::Tensor& y_grad, const QuantizedMatrix& matrix) {
   at::Tensor x_grad = at::zeros({y_grad.size(0), matrix.in}, y_grad.options().dtype(at::kFloat));
-  for_decoded(matrix, y_grad.scalar_type(),
-              [&](int64_t begin, int64_t count, const at::Tensor& block) {
-                x_grad.add_(at::mm(y_grad.narrow(1, begin, count), block));
-              });
+  for_decoded(matrix, y_grad, [&](int64_t begin, int64_t count, const at::Tensor& block) {
+    x_grad.add_(at::mm(y_grad.narrow(1, begin, count), block));
+  });
   return x_grad.to(y_grad.scalar_type());
 }
 

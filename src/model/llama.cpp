@@ -75,15 +75,6 @@ at::Tensor neftune_noise(const at::Tensor& x, const at::Tensor& positions, doubl
   return (noise * bound).to(x.scalar_type());
 }
 
-at::Tensor rows_of(const QuantizedMatrix& matrix, const at::Tensor& ids, at::ScalarType type) {
-  at::Tensor result = at::empty({ids.size(0), matrix.in}, ids.options().dtype(type));
-  const int64_t* id = ids.const_data_ptr<int64_t>();
-  for (int64_t i = 0; i < ids.size(0); ++i) {
-    result.narrow(0, i, 1).copy_(dequantize(matrix, id[i], 1, type));
-  }
-  return result;
-}
-
 // Rows whose adapter has an embedding of its own.
 at::Tensor with_adapter_embeddings(at::Tensor x, const at::Tensor& ids) {
   for (const AdapterGroup& group : RowAdapters::active()) {
@@ -161,7 +152,8 @@ at::Tensor Llama::forward_layer(int64_t layer, const at::Tensor& x,
 
 at::Tensor Llama::embed(const at::Tensor& ids) const {
   if (embed_tokens_quantized)
-    return with_adapter_embeddings(rows_of(*embed_tokens_quantized, ids, compute_dtype_), ids);
+    return with_adapter_embeddings(dequantize_rows(*embed_tokens_quantized, ids, compute_dtype_),
+                                   ids);
   at::Tensor x = at::embedding(embed_tokens, ids).to(compute_dtype_);
   if (!embed_tokens_rows.defined()) return with_adapter_embeddings(x, ids);
   const int64_t first = embed_tokens.size(0) - embed_tokens_rows.size(0);

@@ -169,11 +169,11 @@ bool stays_as_stored(const at::Tensor& weight, at::ScalarType compute_dtype, at:
          (weight.scalar_type() == at::kBFloat16 || weight.scalar_type() == at::kHalf);
 }
 
-// The matrices that a folder holds quantized, put into their places. A GPU has no kernels for them
-// here: it gets them in the compute type.
+// The matrices that a folder holds quantized, put into their places.
 class QuantizedWeights {
  public:
-  QuantizedWeights(const OpenModel& open, Llama& model) : open_(&open), model_(&model) {
+  QuantizedWeights(const OpenModel& open, Llama& model, ModelUse use)
+      : open_(&open), model_(&model), use_(use) {
     if (!open.config.quantization) return;
     LlamaConfig plain = open.config;
     plain.quantization.reset();
@@ -182,30 +182,45 @@ class QuantizedWeights {
         [this](const std::string& name, Linear& linear) { linears_[name + ".weight"] = &linear; });
     linears_[kHeadName] = &model.lm_head;
   }
-  Activations activations() const {
-    const auto& config = open_->config.quantization;
-    return config && config->activations == "float" ? Activations::kFloat : Activations::kInt8;
-  }
   // False if the weight of that name is not quantized.
-  bool put(const std::string& name, at::Tensor& weight) const {
+  bool put(const std::string& name) const {
     const auto& config = open_->config.quantization;
     if (!config || !is_quantized(*config, name, open_->config.tie_word_embeddings)) return false;
-    const auto matrix = std::make_shared<const QuantizedMatrix>(
-        load_quantized(*open_->source, *config, shapes_.at(name)));
-    if (!model_->device().is_cpu()) {
-      weight = dequantize(*matrix).to(model_->device(), model_->compute_dtype());
-    } else if (name == kEmbeddingName) {
-      model_->embed_tokens_quantized = matrix;
+    const QuantizedMatrix matrix = load_quantized(*open_->source, *config, shapes_.at(name));
+    if (name == kEmbeddingName) {
+      model_->embed_tokens_quantized = on_device(matrix);
+      if (open_->config.tie_word_embeddings) place(model_->lm_head, model_->embed_tokens_quantized);
     } else {
-      linears_.at(name)->quantized = matrix;
-      linears_.at(name)->activations = activations();
+      place(*linears_.at(name), std::make_shared<const QuantizedMatrix>(matrix));
     }
     return true;
   }
 
  private:
+  Activations activations() const {
+    return open_->config.quantization->activations == "float" ? Activations::kFloat
+                                                              : Activations::kInt8;
+  }
+  std::shared_ptr<const QuantizedMatrix> on_device(const QuantizedMatrix& matrix) const {
+    return std::make_shared<const QuantizedMatrix>(matrix.to(model_->device()));
+  }
+  // On a GPU by its operators where they take the matrix, which then need not be there itself.
+  void place(Linear& linear, const std::shared_ptr<const QuantizedMatrix>& matrix) const {
+    linear.activations = activations();
+    linear.quantized = matrix;
+    if (model_->device().is_cpu()) return;
+    const bool answers = use_ == ModelUse::kAnswers && model_->compute_dtype() == at::kBFloat16;
+    if (std::optional<OperatorWeight> weight =
+            answers ? OperatorWeight::make(*matrix, model_->device()) : std::nullopt) {
+      linear.operators = std::make_shared<const OperatorWeight>(*std::move(weight));
+    } else {
+      linear.quantized = on_device(*matrix);
+    }
+  }
+
   const OpenModel* open_;
   Llama* model_;
+  ModelUse use_;
   std::map<std::string, TensorInfo> shapes_;
   std::map<std::string, Linear*> linears_;
 };
@@ -213,24 +228,23 @@ class QuantizedWeights {
 }  // namespace
 
 void load_weights(const OpenModel& open, Llama& model,
-                  const std::function<bool(const std::string& name)>& wanted) {
-  const QuantizedWeights quantized(open, model);
+                  const std::function<bool(const std::string& name)>& wanted, ModelUse use) {
+  const QuantizedWeights quantized(open, model, use);
   model.for_each_weight([&](const std::string& name, at::Tensor& weight) {
-    if (!wanted(name) || quantized.put(name, weight)) return;
+    if (!wanted(name) || quantized.put(name)) return;
     weight = open.source->load(name);
     if (!stays_as_stored(weight, model.compute_dtype(), model.device()))
       weight = weight.to(model.device(), model.compute_dtype());  // no copy when nothing changes
   });
   if (!open.config.tie_word_embeddings || !wanted(kEmbeddingName)) return;
   model.lm_head.weight = model.embed_tokens;
-  model.lm_head.quantized = model.embed_tokens_quantized;
-  model.lm_head.activations = quantized.activations();
 }
 
 std::unique_ptr<Llama> load_model(const OpenModel& open, at::ScalarType compute_dtype,
-                                  at::Device device) {
+                                  at::Device device, ModelUse use) {
   auto model = std::make_unique<Llama>(open.config, compute_dtype, device);
-  load_weights(open, *model, [](const std::string&) { return true; });
+  load_weights(
+      open, *model, [](const std::string&) { return true; }, use);
   return model;
 }
 

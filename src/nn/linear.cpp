@@ -74,6 +74,12 @@ at::Tensor dora_weight_norm(const Linear& linear, const Lora& lora) {
 
 at::Tensor Linear::base_product(const at::Tensor& x) const {
   if (observe) observe(x);
+  if (operators && x.scalar_type() == at::kBFloat16 &&
+      !(at::GradMode::is_enabled() && x.requires_grad())) {
+    std::vector<int64_t> shape = x.sizes().vec();
+    shape.back() = out_features();
+    return operators->product(x.reshape({-1, x.size(-1)})).view(shape);
+  }
   return quantized ? quantized_linear(x, *quantized, activations) : linear_product(x, weight);
 }
 
@@ -124,7 +130,7 @@ std::vector<at::Tensor> joined_products(std::span<const Linear* const> linears,
   std::vector<at::Tensor> weights;
   std::vector<const QuantizedMatrix*> matrices;
   for (const Linear* linear : linears) {
-    if (linear->lora || linear->observe) return {};
+    if (linear->lora || linear->observe || linear->operators) return {};
     if (!linear->quantized)
       weights.push_back(linear->weight);
     else if (linear->activations == linears.front()->activations)

@@ -62,10 +62,9 @@ TrainedParts trained_parts(const std::vector<PlannedParameter>& parameters,
   return parts;
 }
 
-// Bytes of the model's weights in the arithmetic's type; quantized ones as they are stored, but a GPU
-// holds them dequantized.
+// Bytes of the model's weights in the arithmetic's type; quantized ones as they are stored.
 int64_t weight_bytes(const LlamaConfig& model, const MemorySetting& setting) {
-  if (!model.quantization || setting.gpu) return model.parameter_count() * setting.bytes_per_number;
+  if (!model.quantization) return model.parameter_count() * setting.bytes_per_number;
   int64_t bytes = 0;
   for (const TensorInfo& info : expected_tensors(model, at::kFloat)) {
     const bool plain = info.name.ends_with(".weight");

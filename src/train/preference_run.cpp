@@ -97,7 +97,8 @@ bool PreferenceRun::take_reference(const RunConfig& config, const RunInputs& inp
     // A rank may look when rank 0 has just written it.
     if (group != nullptr && group->any(!known, "whether the reference is known")) known.reset();
     if (!known) {
-      if (other && !base) base = load_model(inputs.open, inputs.dtype, inputs.device);
+      if (other && !base)
+        base = load_model(inputs.open, inputs.dtype, inputs.device, ModelUse::kTraining);
       log_info(cat("log-probabilities of the reference for ", set.rows(), " pairs"));
       known = reference_log_probs(base ? *base : model, BatchLoader(set.sources, options),
                                   set.rows(), config.train.head_chunk_rows, file, whose, group);

@@ -37,6 +37,27 @@ TEST(Linear, AddsTheScaledLowRankUpdate) {
   EXPECT_EQ(linear.out_features(), 6);
 }
 
+// A device's own form of the weight answers; where a gradient is wanted the codes do.
+TEST(Linear, OperatorsAnswerAndCodesTrain) {
+  Linear linear;
+  const at::Tensor weight = at::randn({48, 64});
+  linear.quantized = std::make_shared<QuantizedMatrix>(quantize_rows(weight, 4, 32));
+  const QuantizedMatrix other = quantize_rows(-2 * weight, 4, 32);  // tells the two apart
+  linear.operators = std::make_shared<OperatorWeight>(*OperatorWeight::make(other, at::kCPU));
+  at::Tensor x = at::randn({2, 5, 64});
+  const at::Tensor once = at::matmul(x, dequantize(*linear.quantized).t());
+  const at::Tensor twice = at::matmul(x, dequantize(other).t());
+  const at::NoGradGuard no_grad;
+  EXPECT_LT(testing::relative_difference(linear.forward(x.to(at::kBFloat16), false), twice), 0.02);
+  EXPECT_LT(testing::relative_difference(linear.forward(x, false), once), 0.02);  // float32
+  const std::vector<const Linear*> both = {&linear, &linear};
+  for (const at::Tensor& y : forward_together(both, x.view({10, 64}).to(at::kBFloat16), false))
+    EXPECT_LT(testing::relative_difference(y, twice.view({10, 48})), 0.02);
+  const at::AutoGradMode with_grad(true);
+  const at::Tensor leaf = x.to(at::kBFloat16).requires_grad_(true);
+  EXPECT_LT(testing::relative_difference(linear.forward(leaf, true), once), 0.02);
+}
+
 // With and without what keeps Linears from going together, the results are those of each alone.
 TEST(Linear, TogetherAsAlone) {
   std::vector<Linear> linears(4);

@@ -32,7 +32,9 @@ struct QuantizedMatrix {
   int64_t padded_in() const;    // what a row of codes holds
   int64_t block_bytes() const;  // of codes
   uint64_t bytes() const;       // of all its tensors
-  // Shapes and types are as above and CPU memory; kData with `where` in front otherwise. Costs
+  at::Device device() const { return codes.device(); }
+  QuantizedMatrix to(at::Device device) const;  // no copy where it is there already
+  // Shapes and types are as above, on one device; kData with `where` in front otherwise. Costs
   // nothing: no element is read (set_columns() has looked at those).
   void check(std::string_view where) const;
   // Takes `order` as columns, or none where it is 0, 1, 2, ...; kData unless it holds each of
@@ -56,6 +58,9 @@ QuantizedRows unpack(const QuantizedMatrix& matrix);
 at::Tensor dequantize(const QuantizedMatrix& matrix, int64_t begin, int64_t count,
                       at::ScalarType type);
 at::Tensor dequantize(const QuantizedMatrix& matrix);
+// Those rows, [n] int64 on the matrix's device -> [n, in].
+at::Tensor dequantize_rows(const QuantizedMatrix& matrix, const at::Tensor& rows,
+                           at::ScalarType type);
 
 // Symmetric, to the nearest: scale = max |w| / (2^(bits-1) - 1) over a group or row, as stored (fp16
 // scales are rounded first), code = round(w / scale) + 2^(bits-1). A group of zeros has scale 0.
@@ -73,7 +78,8 @@ enum class Activations {
 };
 
 // y = x W^T for x [n, in] in bfloat16 or fp32 on a CPU -> [n, out] in x's type; no autograd. The bits
-// of a row of y depend on that row of x alone: not on n, nor on the number of threads.
+// of a row of y depend on that row of x alone: not on n, nor on the number of threads. On any other
+// device dequantized_product() stands in, whatever `activations` says (see operator_weight.h).
 at::Tensor quantized_product(const at::Tensor& x, const QuantizedMatrix& matrix,
                              Activations activations);
 // Products of one x with several matrices, as if each were alone; x is prepared once where it can be
@@ -88,7 +94,7 @@ std::vector<at::Tensor> quantized_products(const at::Tensor& x,
 at::Tensor quantized_linear(const at::Tensor& x, const QuantizedMatrix& matrix,
                             Activations activations);
 // That product of x [n, in] with the weight as it is, without autograd, and the gradient
-// y_grad W [n, in] of its input. y_grad [n, out].
+// y_grad W [n, in] of its input. y_grad [n, out]. The matrix may be on another device than they are.
 at::Tensor dequantized_product(const at::Tensor& x, const QuantizedMatrix& matrix);
 at::Tensor quantized_input_grad(const at::Tensor& y_grad, const QuantizedMatrix& matrix);
 

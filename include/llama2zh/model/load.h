@@ -46,15 +46,20 @@ OpenModel with_plain_weights(OpenModel open);
 // them as they were.
 void refuse_quantized(const OpenModel& open, const std::string& what);
 
+// What a model is loaded for. On a GPU it settles the form of quantized matrices: answers are formed
+// by libtorch's operators where they take them (OperatorWeight), gradients need the codes.
+enum class ModelUse { kAnswers, kTraining };
+
 // A model that computes in compute_dtype. On a CPU matrices are memory-mapped as they are stored
 // when the types agree or float32 arithmetic reads narrower weights; all others are converted one
 // by one.
 std::unique_ptr<Llama> load_model(const OpenModel& open, at::ScalarType compute_dtype,
-                                  at::Device device);
+                                  at::Device device, ModelUse use = ModelUse::kAnswers);
 // For work that goes layer by layer: loads the weights whose names are wanted, as load_model() does,
 // into a model of the same config.
 void load_weights(const OpenModel& open, Llama& model,
-                  const std::function<bool(const std::string& name)>& wanted);
+                  const std::function<bool(const std::string& name)>& wanted,
+                  ModelUse use = ModelUse::kAnswers);
 // Random weights N(0, initializer_range), norms 1, in fp32 or the given type.
 std::unique_ptr<Llama> random_model(const LlamaConfig& config, uint64_t seed,
                                     at::ScalarType compute_dtype, at::Device device);

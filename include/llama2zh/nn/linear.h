@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "llama2zh/kernels/operator_weight.h"
 #include "llama2zh/kernels/quantized_matrix.h"
 
 namespace llama2zh {
@@ -44,6 +45,8 @@ class Linear {
   // take it exactly, dequantized a few rows at a time; else as `activations` says.
   std::shared_ptr<const QuantizedMatrix> quantized;
   Activations activations = Activations::kInt8;
+  // That weight once more as its device multiplies it without gradients; null: by `quantized`.
+  std::shared_ptr<const OperatorWeight> operators;
   std::optional<Lora> lora;
   // Called with the input of each product, where set: calibration looks at what a layer is given.
   std::function<void(const at::Tensor& x)> observe;
