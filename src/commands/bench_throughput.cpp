@@ -18,6 +18,9 @@ struct ThroughputOptions {
   int64_t input_tokens = 128;
   int64_t output_tokens = 128;
   double spread = 0;
+  double temperature = 0;
+  int64_t top_k = 0;
+  double top_p = 1;
   int64_t seed = 0;
   bool json_output = false;
   static auto options() {
@@ -28,6 +31,11 @@ struct ThroughputOptions {
         option("output_tokens", &T::output_tokens, "Tokens of an answer.", at_least(1)),
         option("spread", &T::spread,
                "Lengths vary evenly by this share of them, up and down; 0: all are alike.",
+               between(0, 1)),
+        option("temperature", &T::temperature, "Of drawing tokens; 0: the likeliest always.",
+               between(0, 100)),
+        option("top_k", &T::top_k, "Draw from the k likeliest tokens; 0: from all.", at_least(0)),
+        option("top_p", &T::top_p, "Draw from the likeliest that together reach this probability.",
                between(0, 1)),
         option("seed", &T::seed, "Seed of tokens and lengths.", at_least(0)),
         option("json", &T::json_output, "One JSON object."));
@@ -45,6 +53,11 @@ ordered_json measure_throughput(const LoadedModel& loaded, const ThroughputOptio
     const int64_t input = varied(random, options.input_tokens, options.spread);
     const int64_t output = varied(random, options.output_tokens, options.spread);
     requests.push_back(random_request(random, vocabulary, input, output));
+    SamplingConfig& sampling = requests.back().sampling;
+    sampling.temperature = options.temperature;
+    sampling.top_k = options.top_k;
+    sampling.top_p = options.top_p;
+    sampling.seed = i;
   }
   const EngineRun run = run_requests(engine, requests);
   int64_t input = 0, output = 0;
@@ -58,6 +71,9 @@ ordered_json measure_throughput(const LoadedModel& loaded, const ThroughputOptio
   report["requests"] = options.requests;
   report["input_tokens"] = input;
   report["output_tokens"] = output;
+  report["temperature"] = options.temperature;
+  report["top_k"] = options.top_k;
+  report["top_p"] = options.top_p;
   report["max_running"] = config.max_running;
   report["seconds"] = rounded(run.seconds);
   report["tok_s"] = rounded(static_cast<double>(input + output) / run.seconds);

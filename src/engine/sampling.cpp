@@ -3,8 +3,8 @@
 // RepetitionPenaltyLogitsProcessor, (presence and frequency, by OpenAI's formula over the answer),
 // NoBadWordsLogitsProcessor, MinNewTokensLengthLogitsProcessor, TemperatureLogitsWarper,
 // TopKLogitsWarper, TopPLogitsWarper, MinPLogitsWarper, TypicalLogitsWarper. Ties: top-k keeps every token equal to the k-th, as there; which of equal
-// tokens top-p drops depends on an unstable sort there, here the higher ids go first. Sums are in
-// double where transformers has float, so only tokens within 1e-7 of a threshold could differ.
+// tokens top-p drops depends on an unstable sort there, here the higher ids go first. Sums are more
+// exact than transformers', so only tokens within 1e-6 of a threshold could differ.
 #include "llama2zh/engine/sampling.h"
 
 #include <algorithm>
@@ -15,11 +15,13 @@
 
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
+#include "llama2zh/kernels/logit_row.h"
 
 namespace llama2zh {
 namespace {
 
 constexpr float kFiltered = -std::numeric_limits<float>::infinity();
+constexpr float kLowest = std::numeric_limits<float>::lowest();  // of those that are there
 
 std::span<float> values_of(at::Tensor& logits) {
   if (logits.dim() != 1 || logits.scalar_type() != at::kFloat || !logits.is_cpu() ||
@@ -54,26 +56,37 @@ void penalise_counts(std::span<float> logits, const SamplingConfig& config,
   }
 }
 
-void keep_top_k(std::span<float> logits, int64_t k) {
-  if (k >= static_cast<int64_t>(logits.size())) return;
-  std::vector<float> copy(logits.begin(), logits.end());
-  const auto kth = copy.begin() + static_cast<std::ptrdiff_t>(k - 1);
-  std::nth_element(copy.begin(), kth, copy.end(), std::greater<>());
-  for (float& logit : logits)
-    if (logit < *kth) logit = kFiltered;
+// The k-th highest. Few tokens are above the lowest of the k highest so far: a heap has little to do.
+float kth_highest(std::span<const float> logits, int64_t k) {
+  std::vector<float> heap(logits.begin(), logits.begin() + k);
+  const auto lowest_first = std::greater<>();
+  std::make_heap(heap.begin(), heap.end(), lowest_first);
+  for (const float logit : logits.subspan(static_cast<size_t>(k))) {
+    if (!(logit > heap.front())) continue;
+    std::pop_heap(heap.begin(), heap.end(), lowest_first);
+    heap.back() = logit;
+    std::push_heap(heap.begin(), heap.end(), lowest_first);
+  }
+  return heap.front();
 }
 
-// Keeps tokens, likeliest first, while those before them sum up to less than top_p. A heap gives
-// them in that order, so that only what is kept is sorted.
+void keep_top_k(std::span<float> logits, int64_t k) {
+  if (k < static_cast<int64_t>(logits.size())) drop_below(logits, kth_highest(logits, k));
+}
+
+// Keeps tokens, likeliest first, while those before them sum up to less than top_p. Only tokens of a
+// probability of at least (1 - top_p) / V can be among them: all others together have less than what
+// top_p leaves. A heap gives those in order, so that only what is kept is sorted.
 void keep_top_p(std::span<float> logits, double top_p) {
-  const float highest = *std::max_element(logits.begin(), logits.end());
-  std::vector<std::pair<float, std::ptrdiff_t>> heap;  // (logit, -id): the likeliest on top
-  double total = 0;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (logits[i] == kFiltered) continue;
-    heap.emplace_back(logits[i], -static_cast<std::ptrdiff_t>(i));
-    total += std::exp(static_cast<double>(logits[i]) - highest);
-  }
+  constexpr double kSlack = 1e-3;  // for rounding
+  const float highest = highest_logit(logits).value;
+  const double total = exp_sum(logits, highest);
+  const double least = (1 - top_p) / static_cast<double>(logits.size()) * total;
+  std::vector<int32_t> ids;
+  ids_from(logits, std::max(highest + static_cast<float>(std::log(least) - kSlack), kLowest), ids);
+  std::vector<std::pair<float, int32_t>> heap;  // (logit, -id): the likeliest on top
+  for (const int32_t id : ids) heap.emplace_back(logits[static_cast<size_t>(id)], -id);
+  if (heap.empty()) return;  // every token is forbidden: sample() says so
   std::make_heap(heap.begin(), heap.end());
   auto end = heap.end();
   double before = 0;
@@ -81,22 +94,21 @@ void keep_top_p(std::span<float> logits, double top_p) {
     std::pop_heap(heap.begin(), end--);
     before += std::exp(static_cast<double>(end->first) - highest) / total;
   } while (end != heap.begin() && before < top_p);
-  for (auto it = heap.begin(); it != end; ++it)
-    logits[static_cast<size_t>(-it->second)] = kFiltered;
+  std::fill(logits.begin(), logits.end(), kFiltered);
+  for (auto it = end; it != heap.end(); ++it) logits[static_cast<size_t>(-it->second)] = it->first;
 }
 
 void keep_min_p(std::span<float> logits, double min_p) {
-  const double highest = *std::max_element(logits.begin(), logits.end());
-  for (float& logit : logits)
-    if (std::exp(logit - highest) < min_p) logit = kFiltered;
+  const double highest = highest_logit(logits).value;
+  drop_below(logits, static_cast<float>(highest + std::log(min_p)));
 }
 
 // Typical decoding (Meister et al. 2022): tokens by how far -log p is from the entropy, nearest
 // first, while those before sum up to less than `mass`; all at the distance of the last one stay.
 void keep_typical(std::span<float> logits, double mass) {
-  const double highest = *std::max_element(logits.begin(), logits.end());
-  double total = 0, entropy = 0;
-  for (const float logit : logits) total += std::exp(logit - highest);
+  const float highest = highest_logit(logits).value;
+  const double total = exp_sum(logits, highest);
+  double entropy = 0;
   const double log_total = highest + std::log(total);
   for (const float logit : logits) {
     if (logit != kFiltered) entropy -= (logit - log_total) * std::exp(logit - log_total);
@@ -105,6 +117,7 @@ void keep_typical(std::span<float> logits, double mass) {
   for (size_t i = 0; i < logits.size(); ++i) {
     if (logits[i] != kFiltered) order.emplace_back(std::abs(log_total - logits[i] - entropy), i);
   }
+  if (order.empty()) return;
   std::sort(order.begin(), order.end());
   double before = 0, farthest = order.back().first;
   for (const auto& [distance, token] : order) {
@@ -140,23 +153,18 @@ void forbid_bad_words(std::span<float> logits, const std::vector<std::vector<Tok
 // Index of the highest logit, the lowest of equal ones. A model with broken weights gives NaN: a
 // draw from that would be some token without a warning, and the filters' algorithms need an order.
 size_t highest_index(std::span<const float> logits) {
-  size_t best = 0;
-  bool any_nan = logits.empty();
-  for (size_t i = 0; i < logits.size(); ++i) {
-    any_nan |= std::isnan(logits[i]);
-    if (logits[i] > logits[best]) best = i;
-  }
-  if (any_nan || !std::isfinite(logits[best])) {
+  const HighestLogit best = logits.empty() ? HighestLogit{.any_nan = true} : highest_logit(logits);
+  if (best.any_nan || !std::isfinite(best.value)) {
     fail_data("sampling", "the model's logits are not finite numbers",
               "check the weights with `llama2zh inspect`, or try --dtype float32");
   }
-  return best;
+  return static_cast<size_t>(best.index);
 }
 
 // Of processed logits, which rules may have left nothing of.
 size_t highest_allowed(std::span<const float> logits) {
-  constexpr float kForbidden = -std::numeric_limits<float>::infinity();
-  if (std::all_of(logits.begin(), logits.end(), [](float value) { return value == kForbidden; }))
+  const HighestLogit best = highest_logit(logits);
+  if (best.value == kFiltered && !best.any_nan)
     fail_data("sampling", "every token is forbidden here",
               "let bad_words, logit_bias, min_tokens and the constraint together leave one");
   return highest_index(logits);
@@ -172,19 +180,37 @@ TokenId draw(std::vector<double> weights, TokenId otherwise, Random& random) {
   return it == weights.end() ? otherwise : static_cast<TokenId>(it - weights.begin());
 }
 
-// exp(logit - highest)
-std::vector<double> likelihoods(std::span<const float> logits, size_t best) {
-  std::vector<double> out(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (logits[i] != kFiltered) out[i] = std::exp(static_cast<double>(logits[i]) - logits[best]);
+// The same of softmax(logits): first the block in which the place is, then the place in it.
+TokenId draw_from_softmax(std::span<const float> logits, size_t best, Random& random) {
+  const float highest = logits[best];
+  std::vector<double> sums;
+  double point = random.uniform() * exp_block_sums(logits, highest, sums);
+  for (size_t block = 0; block < sums.size(); ++block) {
+    if (point >= sums[block]) {
+      point -= sums[block];
+      continue;
+    }
+    const size_t first = block * kExpBlock;
+    const auto part = logits.subspan(first, std::min<size_t>(kExpBlock, logits.size() - first));
+    float weights[kExpBlock];
+    exp_row(part, highest, weights);
+    size_t last = best;
+    for (size_t i = 0; i < part.size(); ++i) {
+      if (weights[i] > 0) last = first + i;
+      if (weights[i] > 0 && point < static_cast<double>(weights[i]))
+        return static_cast<TokenId>(last);
+      point -= static_cast<double>(weights[i]);
+    }
+    return static_cast<TokenId>(last);  // sums of the block are rounded
   }
-  return out;
+  return static_cast<TokenId>(best);
 }
 
 std::vector<double> probabilities(std::span<const float> logits, size_t best) {
-  std::vector<double> out = likelihoods(logits, best);
-  double total = 0;
-  for (const double value : out) total += value;
+  std::vector<float> weights(logits.size());
+  exp_row(logits, logits[best], weights.data());
+  const double total = exp_sum(logits, logits[best]);
+  std::vector<double> out(weights.begin(), weights.end());
   for (double& value : out) value /= total;
   return out;
 }
@@ -208,8 +234,7 @@ void process_logits(at::Tensor& logits, const SamplingConfig& config,
     for (const TokenId id : rules.ends) forbid(values, id);
   if (is_greedy(config)) return;
   if (config.temperature != 1) {
-    const float temperature = static_cast<float>(config.temperature);
-    for (float& value : values) value /= temperature;
+    divide_row(values, static_cast<float>(config.temperature));
   }
   if (config.top_k > 0) keep_top_k(values, config.top_k);
   if (config.top_p < 1) keep_top_p(values, config.top_p);
@@ -222,8 +247,7 @@ TokenId sample(const at::Tensor& processed_logits, const SamplingConfig& config,
   const std::span<const float> values = values_of(logits);
   const size_t best = highest_allowed(values);
   if (is_greedy(config)) return static_cast<TokenId>(best);
-
-  return draw(likelihoods(values, best), static_cast<TokenId>(best), random);
+  return draw_from_softmax(values, best, random);
 }
 
 TokenId sample_with_draft(const at::Tensor& processed_logits, TokenId draft,

@@ -6,6 +6,7 @@
 #include "llama2zh/base/error.h"
 #include "llama2zh/base/text.h"
 #include "llama2zh/engine/sampling.h"
+#include "llama2zh/kernels/logit_row.h"
 
 namespace llama2zh {
 namespace {
@@ -39,11 +40,13 @@ std::vector<std::vector<TokenId>> word_ids(const std::string& word, const Tokeni
   return forms;
 }
 
-double log_sum_exp(const float* values, int64_t count) {
-  const double highest = *std::max_element(values, values + count);
-  double total = 0;
-  for (int64_t i = 0; i < count; ++i) total += std::exp(values[i] - highest);
-  return highest + std::log(total);
+std::span<const float> row_of(const at::Tensor& logits) {
+  return {logits.const_data_ptr<float>(), static_cast<size_t>(logits.numel())};
+}
+
+double log_sum_exp(std::span<const float> values) {
+  const float highest = highest_logit(values).value;
+  return highest + std::log(exp_sum(values, highest));
 }
 
 }  // namespace
@@ -69,22 +72,32 @@ TokenRules token_rules(const SamplingConfig& config, const std::vector<std::stri
 }
 
 TokenLogprob logprob_of(const at::Tensor& logits, TokenId id) {
-  const float* const values = logits.const_data_ptr<float>();
-  return {id, values[id] - log_sum_exp(values, logits.numel())};
+  const std::span<const float> values = row_of(logits);
+  return {id, values[static_cast<size_t>(id)] - log_sum_exp(values)};
 }
 
 std::vector<TokenLogprob> top_logprobs(const at::Tensor& logits, int64_t count) {
-  const float* const values = logits.const_data_ptr<float>();
-  const auto size = static_cast<size_t>(logits.numel());
-  std::vector<TokenId> order(size);
-  for (size_t i = 0; i < size; ++i) order[i] = static_cast<TokenId>(i);
-  const auto end = order.begin() + std::min<std::ptrdiff_t>(count, std::ssize(order));
-  std::partial_sort(order.begin(), end, order.end(), [&](TokenId a, TokenId b) {
-    return values[a] != values[b] ? values[a] > values[b] : a < b;
-  });
-  const double total = log_sum_exp(values, logits.numel());
+  const std::span<const float> values = row_of(logits);
+  if (count < 1) return {};
+  const double total = log_sum_exp(values);
+  // The highest so far, the least of them first; of equal ones the lower id is higher.
+  const auto is_higher = [&](TokenId a, TokenId b) {
+    const float x = values[static_cast<size_t>(a)], y = values[static_cast<size_t>(b)];
+    return x != y ? x > y : a < b;
+  };
+  std::vector<TokenId> heap;
+  for (TokenId id = 0; id < static_cast<TokenId>(values.size()); ++id) {
+    if (static_cast<int64_t>(heap.size()) == count) {
+      if (!is_higher(id, heap.front())) continue;
+      std::pop_heap(heap.begin(), heap.end(), is_higher);
+      heap.pop_back();
+    }
+    heap.push_back(id);
+    std::push_heap(heap.begin(), heap.end(), is_higher);
+  }
+  std::sort_heap(heap.begin(), heap.end(), is_higher);
   std::vector<TokenLogprob> top;
-  for (auto it = order.begin(); it != end; ++it) top.push_back({*it, values[*it] - total});
+  for (const TokenId id : heap) top.push_back({id, values[static_cast<size_t>(id)] - total});
   return top;
 }
 

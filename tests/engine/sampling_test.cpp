@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include "engine/engine_test_util.h"
 #include "llama2zh/base/error.h"
@@ -72,6 +73,33 @@ TEST(Sampling, TopPDropsTheHigherOfEqualIds) {
   process_logits(logits, config, {}, {});
   for (int64_t id = 0; id < 4; ++id)
     EXPECT_EQ(logits[id].item<float>(), id < 2 ? 1 : kMinusInfinity);
+}
+
+// Filters meet a row in which rules have left nothing.
+TEST(Sampling, NothingLeftIsAnErrorUnderEveryFilter) {
+  TokenRules rules;
+  rules.bad_words = {{0}, {1}, {2}};
+  const json filters = {{"top_k", 2}, {"top_p", 0.5}, {"min_p", 0.5}, {"typical_p", 0.5}};
+  for (const auto& [filter, value] : filters.items()) {
+    const SamplingConfig config = config_of({{filter, value}});
+    at::Tensor logits = at::tensor(std::vector<float>{1, 2, 3});
+    process_logits(logits, config, {}, {}, rules);
+    Random random(1);
+    EXPECT_THROW(sample(logits, config, random), Error) << filter;
+  }
+}
+
+// Over more tokens than a block of sums, flat and with what was filtered between.
+TEST(Sampling, DrawsReachEveryTokenThatIsLeft) {
+  const SamplingConfig config = config_of(json::object());
+  std::vector<float> values(1000, kMinusInfinity);
+  for (const size_t id : {3, 255, 256, 700, 999}) values[id] = 2;
+  const at::Tensor logits = at::tensor(values);
+  Random random(3);
+  std::map<TokenId, int> counts;
+  for (int i = 0; i < 5000; ++i) ++counts[sample(logits, config, random)];
+  ASSERT_EQ(counts.size(), 5U);
+  for (const auto& [id, count] : counts) EXPECT_NEAR(count, 1000, 150) << id;
 }
 
 TEST(Sampling, DrawsFollowTheProbabilities) {
