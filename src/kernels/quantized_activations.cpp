@@ -48,49 +48,66 @@ float quantize_group(const T* x, int64_t count, int64_t group, int8_t* codes, in
   return (inverse > 0 ? largest / 127 : 0) + lanes::sum(poison);
 }
 
-struct RowsOut {
-  int8_t* codes;
-  float* scales;
-  int32_t* offsets;
-};
-
 template <typename T>
-void quantize_rows_of(const T* x, int64_t rows, int64_t in, const PackedWeight& weight,
-                      const RowsOut& out) {
-  const int64_t width = weight.padded_in(), group = weight.group, groups = weight.groups;
-  const int32_t factor = weight.zeros ? -1 : -weight.middle();
-  at::parallel_for(
-      0, rows, std::max<int64_t>(1, kQuantizedAtOnce / width), [&](int64_t begin, int64_t end) {
-        run_with_isa([&] {
-          for (int64_t row = begin; row < end; ++row) {
-            for (int64_t g = 0; g < groups; ++g) {
-              int32_t sum;
-              out.scales[row * groups + g] =
-                  quantize_group(x + row * in + g * group, std::min(group, in - g * group), group,
-                                 out.codes + row * width + g * group, sum);
-              out.offsets[row * groups + g] = factor * sum;
-            }
-          }
-        });
-      });
+void quantize_typed_rows(const T* x, int64_t begin, int64_t end, const QuantizedInput& input) {
+  const InputFormat& format = input.format;
+  const int64_t in = format.in, stride = format.stride(), group = format.group;
+  const Int8Activations to = activations_of(input);
+  auto* codes = const_cast<int8_t*>(to.codes);
+  auto* scales = const_cast<float*>(to.scales);
+  auto* offsets = const_cast<int32_t*>(to.offsets);
+  run_with_isa([&] {
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t g = 0; g < format.groups; ++g) {
+        int32_t sum;
+        scales[row * format.groups + g] =
+            quantize_group(x + row * in + g * group, std::min(group, in - g * group), group,
+                           codes + row * stride + g * group, sum);
+        offsets[row * format.groups + g] = -format.offset * sum;
+      }
+    }
+  });
 }
 
 }  // namespace
 
-at::Tensor quantize_activations(const at::Tensor& x, const PackedWeight& weight,
-                                Int8Activations& result) {
-  const int64_t rows = x.size(0), codes = rows * weight.padded_in(), groups = rows * weight.groups;
-  at::Tensor buffer = at::empty({codes + 8 * groups}, at::kByte);
-  auto* bytes = buffer.data_ptr<uint8_t>();
-  const RowsOut out{reinterpret_cast<int8_t*>(bytes), reinterpret_cast<float*>(bytes + codes),
-                    reinterpret_cast<int32_t*>(bytes + codes + 4 * groups)};
-  if (x.scalar_type() == at::kFloat) {
-    quantize_rows_of(x.const_data_ptr<float>(), rows, x.size(1), weight, out);
-  } else {
-    quantize_rows_of(x.const_data_ptr<c10::BFloat16>(), rows, x.size(1), weight, out);
-  }
-  result = {out.codes, out.scales, out.offsets, rows};
-  return buffer;
+InputFormat InputFormat::of(const QuantizedMatrix& matrix) {
+  const int64_t group = matrix.per_row() ? kRowGroup : matrix.group_size;
+  return {matrix.in, group, matrix.padded_in() / group,
+          matrix.zeros.defined() ? 1 : 1 << (matrix.bits - 1)};
+}
+
+QuantizedInput empty_input(int64_t rows, const InputFormat& format) {
+  return {format, rows, at::empty({rows * (format.stride() + 8 * format.groups)}, at::kByte)};
+}
+
+Int8Activations activations_of(const QuantizedInput& input) {
+  const int64_t codes = input.rows * input.format.stride();
+  const int64_t groups = input.rows * input.format.groups;
+  const auto* bytes = input.memory.const_data_ptr<uint8_t>();
+  return {reinterpret_cast<const int8_t*>(bytes), reinterpret_cast<const float*>(bytes + codes),
+          reinterpret_cast<const int32_t*>(bytes + codes + 4 * groups), input.rows,
+          input.format.stride()};
+}
+
+void quantize_rows_into(const float* x, int64_t begin, int64_t end, const QuantizedInput& input) {
+  quantize_typed_rows(x, begin, end, input);
+}
+void quantize_rows_into(const c10::BFloat16* x, int64_t begin, int64_t end,
+                        const QuantizedInput& input) {
+  quantize_typed_rows(x, begin, end, input);
+}
+
+QuantizedInput quantize_input(const at::Tensor& x, const InputFormat& format) {
+  QuantizedInput result = empty_input(x.size(0), format);
+  const int64_t at_once = std::max<int64_t>(1, kQuantizedAtOnce / format.padded_in());
+  at::parallel_for(0, x.size(0), at_once, [&](int64_t begin, int64_t end) {
+    if (x.scalar_type() == at::kFloat)
+      quantize_rows_into(x.const_data_ptr<float>(), begin, end, result);
+    else
+      quantize_rows_into(x.const_data_ptr<c10::BFloat16>(), begin, end, result);
+  });
+  return result;
 }
 
 }  // namespace llama2zh

@@ -135,13 +135,6 @@ PackedWeight packed_weight(const QuantizedMatrix& matrix) {
 
 namespace {
 
-// Whether x in 8 bits is the same for both.
-bool share_activations(const QuantizedMatrix& a, const QuantizedMatrix& b) {
-  return !a.columns.defined() && !b.columns.defined() && a.per_row() == b.per_row() &&
-         a.padded_in() == b.padded_in() && (a.per_row() || a.group_size == b.group_size) &&
-         a.bits == b.bits && a.zeros.defined() == b.zeros.defined();
-}
-
 // Blocks worth a thread; those of several matrices are alike wide.
 int64_t blocks_at_once(const QuantizedMatrix& matrix, int64_t rows) {
   return std::max<int64_t>(1, kProductsAtOnce / (kBlockColumns * matrix.padded_in() * rows));
@@ -162,28 +155,34 @@ std::vector<int64_t> block_counts(std::span<const QuantizedMatrix* const> matric
 
 std::vector<at::Tensor> int8_products(const at::Tensor& x,
                                       std::span<const QuantizedMatrix* const> matrices,
-                                      Int8Product product) {
-  std::vector<at::Tensor> results, buffers;
+                                      Int8Product product, const QuantizedInput* prepared) {
+  std::vector<at::Tensor> results;
   std::vector<JoinedProduct> products;
+  std::vector<QuantizedInput> made;
   std::vector<Int8Activations> inputs;
-  const QuantizedMatrix* prepared = nullptr;  // for whom the last input was
+  const auto same_codes = [](const QuantizedInput& input, const QuantizedMatrix& matrix) {
+    return !matrix.columns.defined() && input.format == InputFormat::of(matrix);
+  };
+  if (prepared != nullptr && !prepared->empty()) inputs.push_back(activations_of(*prepared));
+  const size_t given = inputs.size();
+  const QuantizedMatrix* last = nullptr;  // for whom the last input was made
   for (const QuantizedMatrix* matrix : matrices) {
     check_input(x, *matrix);
     results.push_back(at::empty({x.size(0), matrix->out}, x.options()));
     products.push_back({packed_weight(*matrix), output_of(results.back()), 0});
-    if (x.size(0) == 0) continue;
-    if (prepared == nullptr || !share_activations(*prepared, *matrix)) {
-      buffers.push_back(quantize_activations(by_codes(x, *matrix), products.back().weight,
-                                             inputs.emplace_back()));
-      prepared = matrix;
+    if (x.size(0) == 0 || (given > 0 && same_codes(*prepared, *matrix))) continue;
+    if (last == nullptr || last->columns.defined() || !same_codes(made.back(), *matrix)) {
+      made.push_back(quantize_input(by_codes(x, *matrix), InputFormat::of(*matrix)));
+      inputs.push_back(activations_of(made.back()));
+      last = matrix;
     }
     products.back().input = inputs.size() - 1;
   }
   if (inputs.empty()) return results;
   for_joined_columns(block_counts(matrices), blocks_at_once(*matrices.front(), x.size(0)),
-                     [&](size_t which, int64_t first, int64_t last) {
+                     [&](size_t which, int64_t first, int64_t last_block) {
                        const JoinedProduct& one = products[which];
-                       product(one.weight, inputs[one.input], first, last, one.out);
+                       product(one.weight, inputs[one.input], first, last_block, one.out);
                      });
   return results;
 }
@@ -208,12 +207,13 @@ at::Tensor float_activations_product(const at::Tensor& x, const QuantizedMatrix&
 at::Tensor quantized_product_with(const at::Tensor& x, const QuantizedMatrix& matrix,
                                   Int8Product product) {
   const QuantizedMatrix* const one = &matrix;
-  return int8_products(x, {&one, 1}, product).front();
+  return int8_products(x, {&one, 1}, product, nullptr).front();
 }
 
 std::vector<at::Tensor> quantized_products(const at::Tensor& x,
                                            std::span<const QuantizedMatrix* const> matrices,
-                                           Activations activations) {
+                                           Activations activations,
+                                           const QuantizedInput* prepared) {
   if (!x.is_cpu()) {
     std::vector<at::Tensor> results;
     for (const QuantizedMatrix* matrix : matrices)
@@ -221,7 +221,7 @@ std::vector<at::Tensor> quantized_products(const at::Tensor& x,
     return results;
   }
   if (activations == Activations::kInt8)
-    return int8_products(x, matrices, int8_product_for(kernel_isa()));
+    return int8_products(x, matrices, int8_product_for(kernel_isa()), prepared);
   std::vector<at::Tensor> results;
   for (const QuantizedMatrix* matrix : matrices)
     results.push_back(float_activations_product(x, *matrix));

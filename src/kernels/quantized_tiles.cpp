@@ -45,7 +45,7 @@ void product_of_block(const PackedWeight& weight, const Int8Activations& x, int6
     for (int64_t column = 0; column < kBlockColumns; ++column) {
       whole[column] = weight.zeros ? weight.zeros[at * kBlockColumns + column] * offset : offset;
     }
-    const int8_t* in = x.codes + row * weight.padded_in() + g * weight.group;
+    const int8_t* in = x.codes + row * x.stride + g * weight.group;
     add_group(weight, codes + g * group_bytes, in, whole);
     const float scale = x.scales[row * weight.groups + g];
     for (int64_t column = 0; column < kBlockColumns; ++column) {

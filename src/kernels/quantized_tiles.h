@@ -30,10 +30,10 @@ struct PackedWeight {
 
 // Rows of activations in 8 bits: x = scale * code.
 struct Int8Activations {
-  const int8_t* codes;     // [rows, padded_in]
+  const int8_t* codes;     // [rows, padded_in], rows `stride` apart
   const float* scales;     // [rows, groups]
   const int32_t* offsets;  // [rows, groups]: -sum of a group's codes, times middle() if symmetric
-  int64_t rows;
+  int64_t rows, stride;
 };
 
 // [rows, out] in fp32 or bfloat16.

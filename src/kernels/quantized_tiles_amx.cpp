@@ -40,7 +40,7 @@ struct Pass {
 template <int kRowTiles, int kBlocks>
 [[gnu::target("amx-tile,amx-int8")]] void group_products(const Pass& pass, int64_t group,
                                                          int64_t depth, int32_t* out) {
-  const int64_t width = pass.weight->padded_in(), begin = group * pass.weight->group;
+  const int64_t width = pass.x->stride, begin = group * pass.weight->group;
   const int8_t* x = pass.x->codes + pass.row * width + begin;
   const uint8_t *first = pass.codes[0] + 16 * begin, *second = pass.codes[1] + 16 * begin;
   _tile_zero(0);
@@ -177,9 +177,9 @@ void int8_product_amx(const PackedWeight& weight, const Int8Activations& x, int6
     }
   }
   if (rows == x.rows) return;
-  const int64_t width = weight.padded_in(), size = y.bfloat16 ? 2 : 4;
-  const Int8Activations rest{x.codes + rows * width, x.scales + rows * weight.groups,
-                             x.offsets + rows * weight.groups, x.rows - rows};
+  const int64_t size = y.bfloat16 ? 2 : 4;
+  const Int8Activations rest{x.codes + rows * x.stride, x.scales + rows * weight.groups,
+                             x.offsets + rows * weight.groups, x.rows - rows, x.stride};
   const ProductOutput below{static_cast<uint8_t*>(y.y) + rows * y.out * size, y.bfloat16, y.out};
   int8_product_avx512(weight, rest, first_block, last_block, below);
 }

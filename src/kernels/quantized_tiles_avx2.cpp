@@ -76,7 +76,7 @@ template <int kBits>
                                                  int64_t block, const ProductOutput& y) {
   const int64_t group_bytes = weight.block_bytes / weight.groups;
   const uint8_t* codes = weight.codes + block * weight.block_bytes;
-  const int8_t* in = x.codes + row * weight.padded_in();
+  const int8_t* in = x.codes + row * x.stride;
   __m256 sums[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
   for (int64_t g = 0; g < weight.groups; ++g) {
     const int64_t at = kBlockColumns * (weight.row_scales ? block : block * weight.groups + g);

@@ -17,6 +17,7 @@
 #include <cmath>
 
 #include "kernels/lanes.h"
+#include "kernels/quantized_activations.h"
 
 namespace llama2zh {
 namespace {
@@ -34,10 +35,10 @@ float inverse_rms_of_row(const T* x, int64_t width, double eps) {
          std::sqrt(lanes::sum(squares) / static_cast<float>(width) + static_cast<float>(eps));
 }
 
-// x [rows, width] -> y, r [rows]
+// x [rows, width] -> y, r [rows], and y in 8 bits where `codes` has room for it
 template <typename T>
-void norm_rows(const T* x, const T* weight, T* y, float* r, int64_t rows, int64_t width,
-               double eps) {
+void norm_rows(const T* x, const T* weight, T* y, float* r, int64_t rows, int64_t width, double eps,
+               const QuantizedInput& codes) {
   at::parallel_for(0, rows, kRowsAtOnce, [&](int64_t begin, int64_t end) {
     run_with_isa([&] {
       for (int64_t row = begin; row < end; ++row) {
@@ -50,6 +51,7 @@ void norm_rows(const T* x, const T* weight, T* y, float* r, int64_t rows, int64_
         });
       }
     });
+    if (!codes.empty()) quantize_rows_into(y, begin, end, codes);
   });
 }
 
@@ -81,7 +83,7 @@ void norm_rows_backward(const T* x, const T* weight, const T* dy, const float* r
 // x, update [rows, width] -> sum = x + update, y = the sum's norm. Rows stay in cache between the two.
 template <typename T>
 void add_norm_rows(const T* x, const T* update, const T* weight, T* sum, T* y, int64_t rows,
-                   int64_t width, double eps) {
+                   int64_t width, double eps, const QuantizedInput& codes) {
   at::parallel_for(0, rows, kRowsAtOnce, [&](int64_t begin, int64_t end) {
     run_with_isa([&] {
       for (int64_t row = begin; row < end; ++row) {
@@ -98,6 +100,7 @@ void add_norm_rows(const T* x, const T* update, const T* weight, T* sum, T* y, i
         });
       }
     });
+    if (!codes.empty()) quantize_rows_into(y, begin, end, codes);
   });
 }
 
@@ -105,17 +108,24 @@ bool has_norm_kernel(const at::Tensor& x) {
   return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
 }
 
-at::Tensor fused_norm(const at::Tensor& x, const at::Tensor& weight, double eps, at::Tensor& r) {
+// Room for the norm of x [n, H] in 8 bits, where it is wanted.
+QuantizedInput room_for(const at::Tensor& x, const std::optional<InputFormat>& into) {
+  if (!into || x.dim() != 2 || x.size(0) == 0 || into->in != x.size(1)) return {};
+  return empty_input(x.size(0), *into);
+}
+
+at::Tensor fused_norm(const at::Tensor& x, const at::Tensor& weight, double eps, at::Tensor& r,
+                      const QuantizedInput& codes) {
   const int64_t width = x.size(-1), rows = x.numel() / width;
   at::Tensor y = at::empty_like(x, at::MemoryFormat::Contiguous);
   r = at::empty({rows, 1}, x.options().dtype(at::kFloat));
   float* inverse = r.data_ptr<float>();
   if (x.scalar_type() == at::kFloat) {
     norm_rows(x.const_data_ptr<float>(), weight.const_data_ptr<float>(), y.data_ptr<float>(),
-              inverse, rows, width, eps);
+              inverse, rows, width, eps, codes);
   } else {
     norm_rows(x.const_data_ptr<c10::BFloat16>(), weight.const_data_ptr<c10::BFloat16>(),
-              y.data_ptr<c10::BFloat16>(), inverse, rows, width, eps);
+              y.data_ptr<c10::BFloat16>(), inverse, rows, width, eps, codes);
   }
   return y;
 }
@@ -151,7 +161,7 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
     const at::Tensor x = input.contiguous();
     at::Tensor r, y;
     if (has_norm_kernel(x)) {
-      y = fused_norm(x, weight.to(x.scalar_type()).contiguous(), eps, r);
+      y = fused_norm(x, weight.to(x.scalar_type()).contiguous(), eps, r, {});
       std::vector<int64_t> shape = x.sizes().vec();
       shape.back() = 1;
       r = r.view(shape);
@@ -184,33 +194,41 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
 
 }  // namespace
 
+NormedInput rms_norm_input(const at::Tensor& x, const at::Tensor& weight, double eps,
+                           const std::optional<InputFormat>& into) {
+  if (at::GradMode::is_enabled() || !has_norm_kernel(x))
+    return {RmsNormFunction::apply(x, weight, eps), {}};
+  at::Tensor r;
+  const QuantizedInput codes = room_for(x, into);
+  return {fused_norm(x.contiguous(), weight.to(x.scalar_type()).contiguous(), eps, r, codes),
+          codes};
+}
+
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  if (!at::GradMode::is_enabled() && has_norm_kernel(x)) {
-    at::Tensor r;
-    return fused_norm(x.contiguous(), weight.to(x.scalar_type()).contiguous(), eps, r);
-  }
-  return RmsNormFunction::apply(x, weight, eps);
+  return rms_norm_input(x, weight, eps, {}).x;
 }
 
 NormedSum add_rms_norm(const at::Tensor& x, const at::Tensor& update, const at::Tensor& weight,
-                       double eps) {
+                       double eps, const std::optional<InputFormat>& into) {
   const bool own = !at::GradMode::is_enabled() && has_norm_kernel(x) &&
                    update.scalar_type() == x.scalar_type() && update.sizes() == x.sizes();
   if (!own) {
     const at::Tensor sum = x + update;
-    return {sum, rms_norm(sum, weight, eps)};
+    return {sum, rms_norm_input(sum, weight, eps, into)};
   }
   const at::Tensor a = x.contiguous(), b = update.contiguous();
   const at::Tensor w = weight.to(x.scalar_type()).contiguous();
-  NormedSum result{at::empty_like(a), at::empty_like(a)};
+  NormedSum result{at::empty_like(a), {at::empty_like(a), room_for(x, into)}};
   const int64_t width = x.size(-1), rows = x.numel() / width;
+  at::Tensor& normed = result.normed.x;
+  const QuantizedInput& codes = result.normed.codes;
   if (x.scalar_type() == at::kFloat) {
     add_norm_rows(a.const_data_ptr<float>(), b.const_data_ptr<float>(), w.const_data_ptr<float>(),
-                  result.sum.data_ptr<float>(), result.normed.data_ptr<float>(), rows, width, eps);
+                  result.sum.data_ptr<float>(), normed.data_ptr<float>(), rows, width, eps, codes);
   } else {
     add_norm_rows(a.const_data_ptr<c10::BFloat16>(), b.const_data_ptr<c10::BFloat16>(),
                   w.const_data_ptr<c10::BFloat16>(), result.sum.data_ptr<c10::BFloat16>(),
-                  result.normed.data_ptr<c10::BFloat16>(), rows, width, eps);
+                  normed.data_ptr<c10::BFloat16>(), rows, width, eps, codes);
   }
   return result;
 }

@@ -10,12 +10,11 @@
 
 namespace llama2zh {
 
-at::Tensor Attention::forward(const at::Tensor& x, const RotaryTables& rotary,
+at::Tensor Attention::forward(const NormedInput& input, const RotaryTables& rotary,
                               AttentionContext& context, int64_t layer, const LayerShape& shape,
                               bool training) const {
-  const int64_t tokens = x.size(0), d = shape.head_dim;
-  const Linear* const projections[] = {&q_proj, &k_proj, &v_proj};
-  const std::vector<at::Tensor> projected = forward_together(projections, x, training);
+  const int64_t tokens = input.x.size(0), d = shape.head_dim;
+  const std::vector<at::Tensor> projected = forward_together(input_projections(), input, training);
   const at::Tensor v = projected[2].view({tokens, shape.num_key_value_heads, d});
   const auto [q, k] = apply_rotary(projected[0].view({tokens, shape.num_attention_heads, d}),
                                    projected[1].view({tokens, shape.num_key_value_heads, d}),
@@ -24,20 +23,22 @@ at::Tensor Attention::forward(const at::Tensor& x, const RotaryTables& rotary,
   return o_proj.forward(mixed.reshape({tokens, shape.num_attention_heads * d}), training);
 }
 
-at::Tensor Mlp::forward(const at::Tensor& x, bool training) const {
-  const Linear* const projections[] = {&gate_proj, &up_proj};
-  const std::vector<at::Tensor> both = forward_together(projections, x, training);  // [T, I]
-  return down_proj.forward(swiglu(both[0], both[1]), training);                     // [T, H]
+at::Tensor Mlp::forward(const NormedInput& input, bool training) const {
+  const std::vector<at::Tensor> both =
+      forward_together(input_projections(), input, training);    // [T, I]
+  return down_proj.forward(swiglu(both[0], both[1]), training);  // [T, H]
 }
 
 at::Tensor DecoderLayer::forward(const at::Tensor& x, const RotaryTables& rotary,
                                  AttentionContext& context, int64_t layer, const LayerShape& shape,
                                  bool training) const {
-  const at::Tensor normed = rms_norm(x, input_layernorm, shape.rms_norm_eps);
-  const auto [h, normed_h] =
-      add_rms_norm(x, self_attn.forward(normed, rotary, context, layer, shape, training),
-                   post_attention_layernorm, shape.rms_norm_eps);
-  return h + mlp.forward(normed_h, training);
+  const double eps = shape.rms_norm_eps;
+  const NormedInput input =
+      rms_norm_input(x, input_layernorm, eps, wanted_input(self_attn.input_projections()));
+  const at::Tensor mixed = self_attn.forward(input, rotary, context, layer, shape, training);
+  const auto [h, normed] =
+      add_rms_norm(x, mixed, post_attention_layernorm, eps, wanted_input(mlp.input_projections()));
+  return h + mlp.forward(normed, training);
 }
 
 }  // namespace llama2zh

@@ -125,8 +125,8 @@ at::Tensor Linear::own_forward(const at::Tensor& input, bool training) const {
 namespace {
 
 // Their products with x [n, in], or nothing where they don't go together.
-std::vector<at::Tensor> joined_products(std::span<const Linear* const> linears,
-                                        const at::Tensor& x) {
+std::vector<at::Tensor> joined_products(std::span<const Linear* const> linears, const at::Tensor& x,
+                                        const QuantizedInput& codes) {
   std::vector<at::Tensor> weights;
   std::vector<const QuantizedMatrix*> matrices;
   for (const Linear* linear : linears) {
@@ -138,26 +138,36 @@ std::vector<at::Tensor> joined_products(std::span<const Linear* const> linears,
   }
   if (weights.size() == linears.size()) return linear_products(x, weights);
   if (matrices.size() == linears.size())
-    return quantized_products(x, matrices, linears.front()->activations);
+    return quantized_products(x, matrices, linears.front()->activations, &codes);
   return {};
 }
 
 }  // namespace
 
 std::vector<at::Tensor> forward_together(std::span<const Linear* const> linears,
-                                         const at::Tensor& x, bool training) {
+                                         const NormedInput& input, bool training) {
   std::vector<at::Tensor> results;
-  const at::Tensor input = x.to(product_type(x));
-  if (!at::GradMode::is_enabled() && x.dim() == 2) results = joined_products(linears, input);
+  const at::Tensor x = input.x.to(product_type(input.x));
+  if (!at::GradMode::is_enabled() && x.dim() == 2)
+    results = joined_products(linears, x, input.codes);
   if (results.empty()) {
-    for (const Linear* linear : linears) results.push_back(linear->forward(x, training));
+    for (const Linear* linear : linears) results.push_back(linear->forward(input.x, training));
     return results;
   }
   for (size_t i = 0; i < linears.size(); ++i) {
-    if (!RowAdapters::active().empty()) add_row_adapters(*linears[i], input, results[i]);
-    results[i] = results[i].to(x.scalar_type());
+    if (!RowAdapters::active().empty()) add_row_adapters(*linears[i], x, results[i]);
+    results[i] = results[i].to(input.x.scalar_type());
   }
   return results;
+}
+
+std::optional<InputFormat> wanted_input(std::span<const Linear* const> linears) {
+  const Linear& first = *linears.front();
+  const bool wants = first.quantized && first.quantized->device().is_cpu() && !first.lora &&
+                     !first.observe && first.activations == Activations::kInt8 &&
+                     !first.quantized->columns.defined();
+  if (!wants) return {};
+  return InputFormat::of(*first.quantized);
 }
 
 }  // namespace llama2zh

@@ -6,6 +6,7 @@
 #include <ATen/ops/rsqrt.h>
 #include <c10/core/GradMode.h>
 
+#include "kernels/quantized_activations.h"
 #include "kernels/tensor_checks.h"
 
 namespace llama2zh {
@@ -77,10 +78,40 @@ TEST_P(RmsNormOf, SumsAreThoseOfTheTwoSteps) {
   const at::NoGradGuard no_grad;
   const NormedSum got = add_rms_norm(x, update, weight, 1e-5);
   EXPECT_TRUE(got.sum.equal(x + update));
-  EXPECT_TRUE(got.normed.equal(rms_norm(x + update, weight, 1e-5)));
-  EXPECT_TRUE(got.normed.equal(trained.normed.detach()));
-  EXPECT_LT(relative_difference(got.normed, plain_rms_norm(x + update, weight, 1e-5)),
+  EXPECT_TRUE(got.normed.codes.empty());
+  EXPECT_TRUE(got.normed.x.equal(rms_norm(x + update, weight, 1e-5)));
+  EXPECT_TRUE(got.normed.x.equal(trained.normed.x.detach()));
+  EXPECT_LT(relative_difference(got.normed.x, plain_rms_norm(x + update, weight, 1e-5)),
             type == at::kFloat ? 1e-6 : 1.0 / 128);
+}
+// The same codes, scales and sums as a product makes of the norm's result.
+TEST_P(RmsNormOf, EightBitsAreThoseOfTheResult) {
+  const auto [rows, width, type] = GetParam();
+  const at::Tensor x = at::randn({rows, width}).mul(3).to(type);
+  const at::Tensor update = at::randn({rows, width}).to(type);
+  const at::Tensor weight = at::rand({width}).add(0.5).to(type);
+  for (const int64_t group : {32, 128}) {
+    const InputFormat format{width, group, (width + group - 1) / group, 8};
+    const auto expect_codes = [&, rows = rows](const NormedInput& got) {
+      ASSERT_FALSE(got.codes.empty());
+      EXPECT_EQ(got.codes.format, format);
+      const QuantizedInput expected = quantize_input(got.x, format);
+      const Int8Activations a = activations_of(got.codes), b = activations_of(expected);
+      const auto size = static_cast<size_t>(rows * format.groups);
+      for (int64_t row = 0; row < rows; ++row) {
+        EXPECT_EQ(0, std::memcmp(a.codes + row * a.stride, b.codes + row * b.stride,
+                                 static_cast<size_t>(format.padded_in())));
+      }
+      EXPECT_EQ(0, std::memcmp(a.scales, b.scales, 4 * size));
+      EXPECT_EQ(0, std::memcmp(a.offsets, b.offsets, 4 * size));
+    };
+    EXPECT_TRUE(
+        rms_norm_input(x.detach().requires_grad_(true), weight, 1e-5, format).codes.empty());
+    const at::NoGradGuard no_grad;
+    expect_codes(rms_norm_input(x, weight, 1e-5, format));
+    expect_codes(add_rms_norm(x, update, weight, 1e-5, format).normed);
+    EXPECT_TRUE(rms_norm_input(x.unsqueeze(0), weight, 1e-5, format).codes.empty());
+  }
 }
 INSTANTIATE_TEST_SUITE_P(Shapes, RmsNormOf,
                          ::testing::Combine(::testing::Values(1, 2, 17, 33),

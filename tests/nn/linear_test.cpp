@@ -51,7 +51,8 @@ TEST(Linear, OperatorsAnswerAndCodesTrain) {
   EXPECT_LT(testing::relative_difference(linear.forward(x.to(at::kBFloat16), false), twice), 0.02);
   EXPECT_LT(testing::relative_difference(linear.forward(x, false), once), 0.02);  // float32
   const std::vector<const Linear*> both = {&linear, &linear};
-  for (const at::Tensor& y : forward_together(both, x.view({10, 64}).to(at::kBFloat16), false))
+  for (const at::Tensor& y :
+       forward_together(both, {x.view({10, 64}).to(at::kBFloat16), {}}, false))
     EXPECT_LT(testing::relative_difference(y, twice.view({10, 48})), 0.02);
   const at::AutoGradMode with_grad(true);
   const at::Tensor leaf = x.to(at::kBFloat16).requires_grad_(true);
@@ -65,7 +66,7 @@ TEST(Linear, TogetherAsAlone) {
     linears[i].weight = at::randn({6 + static_cast<int64_t>(i), 32});
   const auto expect_alike = [&](const at::Tensor& x) {
     const std::vector<const Linear*> all = {&linears[0], &linears[1], &linears[2], &linears[3]};
-    const std::vector<at::Tensor> together = forward_together(all, x, false);
+    const std::vector<at::Tensor> together = forward_together(all, {x, {}}, false);
     ASSERT_EQ(together.size(), all.size());
     for (size_t i = 0; i < all.size(); ++i)
       EXPECT_TRUE(together[i].equal(all[i]->forward(x, false))) << i;
@@ -87,6 +88,43 @@ TEST(Linear, TogetherAsAlone) {
   linears[2].weight = at::randn({6, 32});
   linears[2].lora->a = at::randn({3, 32});
   expect_alike(x);
+}
+
+// An input's codes stand in for its numbers where they are what the products want.
+TEST(Linear, TogetherByCodesThatWereMade) {
+  std::vector<Linear> linears(2);
+  for (Linear& linear : linears)
+    linear.quantized = std::make_shared<QuantizedMatrix>(quantize_rows(at::randn({24, 64}), 4, 32));
+  const std::vector<const Linear*> both = {&linears[0], &linears[1]};
+  const at::Tensor x = at::randn({3, 64}), ones = at::ones({64}), twos = 2 * ones;
+  const at::NoGradGuard no_grad;
+  const std::optional<InputFormat> format = wanted_input(both);
+  ASSERT_TRUE(format);
+  const NormedInput once = rms_norm_input(x, ones, 1e-5, {});
+  const NormedInput twice = rms_norm_input(x, twos, 1e-5, format);
+  const std::vector<at::Tensor> expected = forward_together(both, once, false);
+  std::vector<at::Tensor> got = forward_together(both, {once.x, twice.codes}, false);
+  for (size_t i = 0; i < both.size(); ++i)
+    EXPECT_LT(max_difference(got[i], 2 * expected[i]), 1e-4) << "codes of twice the input";
+  linears[1].quantized =
+      std::make_shared<QuantizedMatrix>(quantize_rows(at::randn({24, 64}), 8, -1));
+  got = forward_together(both, {once.x, twice.codes}, false);
+  EXPECT_LT(max_difference(got[0], 2 * expected[0]), 1e-4);
+  EXPECT_TRUE(got[1].equal(linears[1].forward(once.x, false))) << "other groups: its own codes";
+}
+
+TEST(Linear, WantsCodesOnlyWhereItsProductsRoundTheirInput) {
+  Linear linear;
+  const std::vector<const Linear*> one = {&linear};
+  linear.weight = at::randn({24, 64});
+  EXPECT_FALSE(wanted_input(one));
+  linear.quantized = std::make_shared<QuantizedMatrix>(quantize_rows(linear.weight, 8, 32));
+  EXPECT_TRUE(wanted_input(one));
+  linear.activations = Activations::kFloat;
+  EXPECT_FALSE(wanted_input(one));
+  linear.activations = Activations::kInt8;
+  linear.lora = random_linear().lora;
+  EXPECT_FALSE(wanted_input(one));
 }
 
 TEST(Linear, KeepsLeadingDimensions) {

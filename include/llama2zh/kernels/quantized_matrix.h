@@ -9,6 +9,8 @@
 
 namespace llama2zh {
 
+struct QuantizedInput;  // quantized_input.h
+
 // A frozen weight [out, in] in 8 or 4 bits: w = scale * (code - zero), with one scale (and zero) for
 // `group_size` neighbours in a row, or for a whole row. The layout is the kernels' own and the same
 // for every instruction set, so that a file of it is mapped and used as it is:
@@ -83,10 +85,12 @@ enum class Activations {
 at::Tensor quantized_product(const at::Tensor& x, const QuantizedMatrix& matrix,
                              Activations activations);
 // Products of one x with several matrices, as if each were alone; x is prepared once where it can be
-// (the same groups, in the same order), and threads meet once.
+// (the same groups, in the same order), and threads meet once. `prepared`: x in 8 bits, where it was
+// made already; may be null.
 std::vector<at::Tensor> quantized_products(const at::Tensor& x,
                                            std::span<const QuantizedMatrix* const> matrices,
-                                           Activations activations);
+                                           Activations activations,
+                                           const QuantizedInput* prepared = nullptr);
 
 // As above for x [..., in], and differentiable with respect to x. Where a gradient is wanted, forward
 // and backward multiply by rows of the weight dequantized to x's type a few at a time: the weight

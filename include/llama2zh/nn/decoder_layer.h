@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <cstdint>
 
 #include "llama2zh/nn/attention_context.h"
@@ -26,14 +27,17 @@ struct RotaryTables {
 // Names are Hugging Face's: self_attn.q_proj is Attention::q_proj.
 struct Attention {
   Linear q_proj, k_proj, v_proj, o_proj;
+  std::array<const Linear*, 3> input_projections() const { return {&q_proj, &k_proj, &v_proj}; }
   // x [T, H] -> [T, H]
-  at::Tensor forward(const at::Tensor& x, const RotaryTables& rotary, AttentionContext& context,
-                     int64_t layer, const LayerShape& shape, bool training) const;
+  at::Tensor forward(const NormedInput& input, const RotaryTables& rotary,
+                     AttentionContext& context, int64_t layer, const LayerShape& shape,
+                     bool training) const;
 };
 
 struct Mlp {
   Linear gate_proj, up_proj, down_proj;
-  at::Tensor forward(const at::Tensor& x, bool training) const;  // down(silu(gate(x)) * up(x))
+  std::array<const Linear*, 2> input_projections() const { return {&gate_proj, &up_proj}; }
+  at::Tensor forward(const NormedInput& input, bool training) const;  // down(silu(gate) * up)
 };
 
 struct DecoderLayer {

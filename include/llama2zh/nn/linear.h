@@ -11,6 +11,7 @@
 
 #include "llama2zh/kernels/operator_weight.h"
 #include "llama2zh/kernels/quantized_matrix.h"
+#include "llama2zh/kernels/rms_norm.h"
 
 namespace llama2zh {
 
@@ -60,10 +61,12 @@ class Linear {
   at::Tensor own_forward(const at::Tensor& input, bool training) const;
 };
 
-// forward() of several Linears of one x, with the same results; without gradients their products are
+// forward() of several Linears of one input, with the same results; without gradients their products are
 // formed together.
 std::vector<at::Tensor> forward_together(std::span<const Linear* const> linears,
-                                         const at::Tensor& x, bool training);
+                                         const NormedInput& input, bool training);
+// The 8 bits in which those products would like to have their input; nullopt: they don't.
+std::optional<InputFormat> wanted_input(std::span<const Linear* const> linears);
 
 // row_squares() and dora_weight_norm() of a Linear's weight, whichever it has.
 at::Tensor row_squares(const Linear& linear);
