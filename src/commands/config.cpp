@@ -16,7 +16,11 @@
 namespace llama2zh {
 namespace {
 
-const std::vector<std::string> kActions = {"show", "validate", "defaults", "docs"};
+// Help reads it before constructors have run.
+const std::vector<std::string>& actions() {
+  static const std::vector<std::string> names = {"show", "validate", "defaults", "docs"};
+  return names;
+}
 
 struct ConfigShowOptions {
   bool json_output = false;
@@ -28,7 +32,7 @@ struct ConfigShowOptions {
 
 CommandSpec config_spec() {
   return {
-      .verb = "config " + join(kActions, "|"),
+      .verb = "config " + join(actions(), "|"),
       .summary =
           "The configuration of pretrain, sft and dpo: show it merged, with where each value came "
           "from; validate it; print the defaults as JSON, or as Markdown (docs).",
@@ -40,9 +44,9 @@ CommandSpec config_spec() {
 }
 
 [[noreturn]] void fail_unknown_action(const std::string& action) {
-  const std::string close = nearest(action, kActions);
+  const std::string close = nearest(action, actions());
   fail_usage("config " + action, "no such action",
-             close.empty() ? "one of " + join(kActions, ", ") : cat("did you mean ", close, "?"));
+             close.empty() ? "one of " + join(actions(), ", ") : cat("did you mean ", close, "?"));
 }
 
 // --json is the command's own: no key of a configuration.
@@ -58,7 +62,7 @@ void check_json_is_no_key(const Provenance& provenance) {
 int run_config(const std::vector<std::string>& args) {
   const std::string action = args.empty() ? "--help" : args[0];
   const bool help = action == "--help" || action == "-h";
-  if (!help && std::find(kActions.begin(), kActions.end(), action) == kActions.end())
+  if (!help && std::find(actions().begin(), actions().end(), action) == actions().end())
     fail_unknown_action(action);
   RunConfig config;
   ConfigShowOptions show;

@@ -21,7 +21,11 @@
 namespace llama2zh {
 namespace {
 
-const std::vector<std::string> kLaunchedVerbs = {"pretrain", "sft", "dpo"};
+// Help reads it before constructors have run.
+const std::vector<std::string>& launched_verbs() {
+  static const std::vector<std::string> names = {"pretrain", "sft", "dpo"};
+  return names;
+}
 
 std::optional<std::string> variable(const char* name) {
   const char* value = std::getenv(name);
@@ -50,14 +54,14 @@ void check_launched_verb(const std::vector<std::string>& words) {
     fail_usage("launch", "there is no verb to start",
                "write it behind two dashes: launch --nproc-per-node 2 -- pretrain --config F");
   }
-  if (std::count(kLaunchedVerbs.begin(), kLaunchedVerbs.end(), words[0]) != 0) return;
+  if (std::count(launched_verbs().begin(), launched_verbs().end(), words[0]) != 0) return;
   fail_usage(words[0], "not a verb that several processes share",
-             cat("expected ", join(kLaunchedVerbs, " or ")));
+             cat("expected ", join(launched_verbs(), " or ")));
 }
 
 // Without the dashes the verb's options would be taken for the launcher's.
 void check_dashes(const std::vector<std::string>& args) {
-  for (const std::string& verb : kLaunchedVerbs) {
+  for (const std::string& verb : launched_verbs()) {
     if (std::find(args.begin(), args.end(), verb) == args.end()) continue;
     fail_usage("launch", cat("there are no two dashes before ", verb),
                cat("write llama2zh launch OPTIONS -- ", verb, " ITS OPTIONS"));
