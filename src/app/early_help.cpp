@@ -16,12 +16,13 @@
 
 namespace {
 
+// As run_command_line() and parse_command_line() see it: `--version` is one only in front, a value
+// elsewhere.
 bool asks_for_text(const std::vector<std::string>& args) {
+  if (args.empty() || args.front() == "help" || args.front() == "--version") return true;
   const auto end = std::find(args.begin(), args.end(), "--");
-  return args.empty() || args.front() == "help" ||
-         std::any_of(args.begin(), end, [](std::string_view word) {
-           return word == "--help" || word == "-h" || word == "--version";
-         });
+  return std::any_of(args.begin(), end,
+                     [](std::string_view word) { return word == "--help" || word == "-h"; });
 }
 
 void help_early(int argc, char** argv, char**) {

@@ -64,7 +64,9 @@ ordered_json bench_setting(const std::string& what, const std::string& path,
 uint64_t pass_bytes(Llama& model) {
   uint64_t bytes = 0;
   const auto add = [&](const std::string&, const Linear& linear) {
-    bytes += linear.quantized ? linear.quantized->bytes() : linear.weight.nbytes();
+    bytes += linear.operators   ? linear.operators->bytes()
+             : linear.quantized ? linear.quantized->bytes()
+                                : linear.weight.nbytes();
   };
   model.for_each_projection(add);
   add("lm_head", model.lm_head);

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <unordered_map>
 #include <utility>
@@ -25,7 +26,7 @@ constexpr float kLowest = std::numeric_limits<float>::lowest();  // of those tha
 
 std::span<float> values_of(at::Tensor& logits) {
   if (logits.dim() != 1 || logits.scalar_type() != at::kFloat || !logits.is_cpu() ||
-      !logits.is_contiguous())
+      !logits.is_contiguous() || logits.numel() == 0)
     fail_data("sampling", "logits must be one contiguous row of fp32 on the CPU");
   return {logits.data_ptr<float>(), static_cast<size_t>(logits.numel())};
 }
@@ -152,8 +153,7 @@ void forbid_bad_words(std::span<float> logits, const std::vector<std::vector<Tok
 
 // Index of the highest logit, the lowest of equal ones. A model with broken weights gives NaN: a
 // draw from that would be some token without a warning, and the filters' algorithms need an order.
-size_t highest_index(std::span<const float> logits) {
-  const HighestLogit best = logits.empty() ? HighestLogit{.any_nan = true} : highest_logit(logits);
+size_t finite_index(const HighestLogit& best) {
   if (best.any_nan || !std::isfinite(best.value)) {
     fail_data("sampling", "the model's logits are not finite numbers",
               "check the weights with `llama2zh inspect`, or try --dtype float32");
@@ -167,7 +167,7 @@ size_t highest_allowed(std::span<const float> logits) {
   if (best.value == kFiltered && !best.any_nan)
     fail_data("sampling", "every token is forbidden here",
               "let bad_words, logit_bias, min_tokens and the constraint together leave one");
-  return highest_index(logits);
+  return finite_index(best);
 }
 
 // The first place at which the sum of `weights` exceeds a random share of all of it; `otherwise`
@@ -223,7 +223,7 @@ void process_logits(at::Tensor& logits, const SamplingConfig& config,
                     std::span<const TokenId> prompt, std::span<const TokenId> answer,
                     const TokenRules& rules) {
   const std::span<float> values = values_of(logits);
-  highest_index(values);
+  finite_index(highest_logit(values));
   for (const auto& [id, bias] : rules.bias) values[static_cast<size_t>(id)] += bias;
   if (config.repetition_penalty != 1)
     penalise_repetition(values, config.repetition_penalty, prompt, answer);

@@ -10,6 +10,7 @@
 #include <ATen/ops/_weight_int4pack_mm.h>
 #include <ATen/ops/_weight_int4pack_mm_for_cpu.h>
 #include <ATen/ops/_weight_int8pack_mm.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/linspace.h>
 #include <ATen/ops/pad.h>
@@ -49,10 +50,10 @@ at::Tensor packed_nibbles(const at::Tensor& codes, at::Device device) {
 }
 
 // Deterministic, and not symmetric in anything.
-QuantizedMatrix trial_matrix(int bits) {
+QuantizedMatrix trial_matrix(int bits, int64_t group_size) {
   constexpr int64_t kOut = 48, kIn = 256;
   const at::Tensor wave = at::linspace(0, 900, kOut * kIn, at::kFloat).sin().view({kOut, kIn});
-  return quantize_rows(wave * at::linspace(0.1, 2, kIn, at::kFloat), bits, bits == 4 ? 32 : -1);
+  return quantize_rows(wave * at::linspace(0.1, 2, kIn, at::kFloat), bits, group_size);
 }
 
 }  // namespace
@@ -93,21 +94,25 @@ OperatorWeight OperatorWeight::packed(const QuantizedMatrix& matrix, at::Device 
   return result;
 }
 
-bool OperatorWeight::works(int bits, at::Device device) {
+bool OperatorWeight::works(int bits, int64_t group_size, at::Device device) {
   static std::mutex mutex;
   static std::map<std::string, bool> known;
   const std::lock_guard lock(mutex);
-  const auto [found, is_new] = known.try_emplace(cat(device.str(), " ", bits), false);
+  const auto [found, is_new] =
+      known.try_emplace(cat(device.str(), " ", bits, " ", group_size), false);
   if (!is_new) return found->second;
   std::string why = "its results differ from the weight's";
   try {
-    const QuantizedMatrix matrix = trial_matrix(bits);
-    const at::Tensor x = at::linspace(-1, 1, 3 * matrix.in, at::kFloat).view({3, matrix.in}).cos();
-    const at::Tensor expected = x.mm(dequantize(matrix).t());
-    const at::Tensor y = packed(matrix, device).product(x.to(device, at::kBFloat16));
-    const at::Tensor difference = y.cpu().to(at::kFloat) - expected;
-    found->second =
-        difference.norm().item<double>() < kTrialTolerance * expected.norm().item<double>();
+    const QuantizedMatrix matrix = trial_matrix(bits, group_size);
+    const OperatorWeight weight = packed(matrix, device);
+    const auto is_right = [&](int64_t rows) {
+      const at::Tensor x = at::linspace(-1, 1, rows * matrix.in, at::kFloat).view({rows, -1}).cos();
+      const at::Tensor expected = x.mm(dequantize(matrix).t());
+      const at::Tensor y = weight.product(x.to(device, at::kBFloat16)).cpu().to(at::kFloat);
+      return (y - expected).norm().item<double>() <
+             kTrialTolerance * expected.norm().item<double>();
+    };
+    found->second = is_right(1) && is_right(2 * kFewRows);
   } catch (const c10::Error& error) {
     why = library_reason(error.what_without_backtrace());
   }
@@ -121,11 +126,12 @@ bool OperatorWeight::works(int bits, at::Device device) {
 std::optional<OperatorWeight> OperatorWeight::make(const QuantizedMatrix& matrix,
                                                    at::Device device) {
   if (matrix.bits == 8 && (!matrix.per_row() || matrix.zeros.defined())) return {};
-  if (!works(matrix.bits, device)) return {};
+  if (!works(matrix.bits, matrix.per_row() ? -1 : matrix.group_size, device)) return {};
   return packed(matrix, device);
 }
 
 at::Tensor OperatorWeight::product(const at::Tensor& x) const {
+  if (x.size(0) == 0) return at::empty({0, out_}, x.options());
   const at::Tensor in = widened(columns_.defined() ? x.index_select(1, columns_) : x, padded_in_);
   at::Tensor y;
   if (bits_ == 4 && x.is_cpu())
@@ -139,9 +145,9 @@ at::Tensor OperatorWeight::product(const at::Tensor& x) const {
   return y.narrow(1, 0, out_).contiguous();
 }
 
-int64_t OperatorWeight::bytes() const {
-  return static_cast<int64_t>(codes_.nbytes() + scales_.nbytes() +
-                              (columns_.defined() ? columns_.nbytes() : 0));
+uint64_t OperatorWeight::bytes() const {
+  return static_cast<uint64_t>(codes_.nbytes() + scales_.nbytes() +
+                               (columns_.defined() ? columns_.nbytes() : 0));
 }
 
 }  // namespace llama2zh

@@ -63,7 +63,7 @@ void quantize_typed_rows(const T* x, int64_t begin, int64_t end, const Quantized
         scales[row * format.groups + g] =
             quantize_group(x + row * in + g * group, std::min(group, in - g * group), group,
                            codes + row * stride + g * group, sum);
-        offsets[row * format.groups + g] = -format.offset * sum;
+        offsets[row * format.groups + g] = -format.factor * sum;
       }
     }
   });

@@ -24,9 +24,8 @@
 namespace llama2zh {
 namespace {
 
-constexpr int64_t kProductsAtOnce = 128 * 1024;  // multiply-adds worth a thread
-// Dequantized at a time, for backward: what a cache holds, and what keeps a GPU busy.
-constexpr int64_t kDecodedElements = 1024 * 1024, kDecodedOnDevice = 32 * kDecodedElements;
+constexpr int64_t kProductsAtOnce = 128 * 1024;    // multiply-adds worth a thread
+constexpr int64_t kDecodedElements = 1024 * 1024;  // dequantized at a time on a CPU, for backward
 
 ProductOutput output_of(at::Tensor& y) {
   return {y.data_ptr(), y.scalar_type() == at::kBFloat16, y.size(1)};
@@ -163,7 +162,10 @@ std::vector<at::Tensor> int8_products(const at::Tensor& x,
   const auto same_codes = [](const QuantizedInput& input, const QuantizedMatrix& matrix) {
     return !matrix.columns.defined() && input.format == InputFormat::of(matrix);
   };
-  if (prepared != nullptr && !prepared->empty()) inputs.push_back(activations_of(*prepared));
+  const bool has_prepared = prepared != nullptr && !prepared->empty();
+  if (has_prepared && prepared->rows != x.size(0))
+    fail_data("quantized_products", cat("codes of ", prepared->rows, " rows for ", x.size(0)));
+  if (has_prepared) inputs.push_back(activations_of(*prepared));
   const size_t given = inputs.size();
   const QuantizedMatrix* last = nullptr;  // for whom the last input was made
   for (const QuantizedMatrix* matrix : matrices) {

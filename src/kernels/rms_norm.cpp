@@ -14,6 +14,7 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/lanes.h"
@@ -23,6 +24,16 @@ namespace llama2zh {
 namespace {
 
 constexpr int64_t kRowsAtOnce = 16;  // of a thread
+
+// Calls rows(begin, end) for all of [0, count), a few at a time, so that what is done with them
+// afterwards finds them in cache.
+template <typename Rows>
+void for_few_rows(int64_t count, const Rows& rows) {
+  at::parallel_for(0, count, kRowsAtOnce, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin; first < end; first += kRowsAtOnce)
+      rows(first, std::min(first + kRowsAtOnce, end));
+  });
+}
 
 template <typename T>
 float inverse_rms_of_row(const T* x, int64_t width, double eps) {
@@ -39,7 +50,7 @@ float inverse_rms_of_row(const T* x, int64_t width, double eps) {
 template <typename T>
 void norm_rows(const T* x, const T* weight, T* y, float* r, int64_t rows, int64_t width, double eps,
                const QuantizedInput& codes) {
-  at::parallel_for(0, rows, kRowsAtOnce, [&](int64_t begin, int64_t end) {
+  for_few_rows(rows, [&](int64_t begin, int64_t end) {
     run_with_isa([&] {
       for (int64_t row = begin; row < end; ++row) {
         const T* in = x + row * width;
@@ -84,7 +95,7 @@ void norm_rows_backward(const T* x, const T* weight, const T* dy, const float* r
 template <typename T>
 void add_norm_rows(const T* x, const T* update, const T* weight, T* sum, T* y, int64_t rows,
                    int64_t width, double eps, const QuantizedInput& codes) {
-  at::parallel_for(0, rows, kRowsAtOnce, [&](int64_t begin, int64_t end) {
+  for_few_rows(rows, [&](int64_t begin, int64_t end) {
     run_with_isa([&] {
       for (int64_t row = begin; row < end; ++row) {
         const T *a = x + row * width, *b = update + row * width;

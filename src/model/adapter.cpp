@@ -92,7 +92,7 @@ Lora placed_lora(const LoraPair& pair, const Linear& linear, const Llama& model,
   Lora lora{place(pair.a), place(pair.b), pair.scaling};
   if (!pair.magnitude.defined()) return lora;
   lora.magnitude = fp32_master(pair.magnitude, model.device());
-  lora.base_squares = row_squares(linear);
+  lora.base_squares = row_squares(linear).to(model.device());
   if (train) return lora;
   lora.magnitude = lora.magnitude.detach();
   Lora exact = lora;  // not rounded to the compute type

@@ -174,7 +174,7 @@ at::Tensor Llama::logits(const at::Tensor& hidden) const {
 
 at::Tensor Llama::head_weight() const {
   if (!lm_head.quantized) return lm_head.weight;
-  return dequantize(*lm_head.quantized, 0, config.vocab_size, compute_dtype_);
+  return dequantize(*lm_head.quantized, 0, config.vocab_size, compute_dtype_).to(device_);
 }
 
 at::Tensor Llama::loss(const at::Tensor& hidden, const at::Tensor& labels,

@@ -186,13 +186,12 @@ class QuantizedWeights {
   bool put(const std::string& name) const {
     const auto& config = open_->config.quantization;
     if (!config || !is_quantized(*config, name, open_->config.tie_word_embeddings)) return false;
-    const QuantizedMatrix matrix = load_quantized(*open_->source, *config, shapes_.at(name));
-    if (name == kEmbeddingName) {
-      model_->embed_tokens_quantized = on_device(matrix);
-      if (open_->config.tie_word_embeddings) place(model_->lm_head, model_->embed_tokens_quantized);
-    } else {
-      place(*linears_.at(name), std::make_shared<const QuantizedMatrix>(matrix));
-    }
+    const auto matrix = std::make_shared<const QuantizedMatrix>(
+        load_quantized(*open_->source, *config, shapes_.at(name)));
+    const bool embedding = name == kEmbeddingName;
+    if (embedding) model_->embed_tokens_quantized = on_device(matrix);
+    if (!embedding || open_->config.tie_word_embeddings)
+      place(embedding ? model_->lm_head : *linears_.at(name), matrix);
     return true;
   }
 
@@ -201,8 +200,10 @@ class QuantizedWeights {
     return open_->config.quantization->activations == "float" ? Activations::kFloat
                                                               : Activations::kInt8;
   }
-  std::shared_ptr<const QuantizedMatrix> on_device(const QuantizedMatrix& matrix) const {
-    return std::make_shared<const QuantizedMatrix>(matrix.to(model_->device()));
+  std::shared_ptr<const QuantizedMatrix> on_device(
+      const std::shared_ptr<const QuantizedMatrix>& matrix) const {
+    if (matrix->device() == model_->device()) return matrix;
+    return std::make_shared<const QuantizedMatrix>(matrix->to(model_->device()));
   }
   // On a GPU by its operators where they take the matrix, which then need not be there itself.
   void place(Linear& linear, const std::shared_ptr<const QuantizedMatrix>& matrix) const {
@@ -214,7 +215,7 @@ class QuantizedWeights {
             answers ? OperatorWeight::make(*matrix, model_->device()) : std::nullopt) {
       linear.operators = std::make_shared<const OperatorWeight>(*std::move(weight));
     } else {
-      linear.quantized = on_device(*matrix);
+      linear.quantized = on_device(matrix);
     }
   }
 

@@ -88,7 +88,7 @@ Lora initial_lora(const LoraConfig& config, const PeftConfig& rules, const std::
   lora.scaling = rules.scaling_of(name);
   lora.dropout = config.dropout;
   if (config.use_dora) {
-    lora.base_squares = row_squares(linear);
+    lora.base_squares = row_squares(linear).to(device);
     lora.magnitude = lora.base_squares.sqrt();
   }
   return lora;

@@ -94,8 +94,15 @@ void freeze_weights(Llama& model) {
 
 void set_full_weight(Llama& model, const std::string& name, const at::Tensor& tensor) {
   const bool tied = model.config.tie_word_embeddings;
-  if (tied || name == kEmbeddingName) model.embed_tokens = tensor;
-  if (tied || name == kHeadName) model.lm_head.weight = tensor;
+  if (tied || name == kEmbeddingName) {
+    model.embed_tokens = tensor;
+    model.embed_tokens_quantized.reset();
+  }
+  if (tied || name == kHeadName) {
+    model.lm_head.weight = tensor;
+    model.lm_head.quantized.reset();
+    model.lm_head.operators.reset();
+  }
 }
 
 const at::Tensor& full_weight(const Llama& model, const std::string& name) {

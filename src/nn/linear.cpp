@@ -124,22 +124,27 @@ at::Tensor Linear::own_forward(const at::Tensor& input, bool training) const {
 
 namespace {
 
-// Their products with x [n, in], or nothing where they don't go together.
+// Whether products of these and one input can be formed together: all dense, or all quantized with
+// the same treatment of their input, and nothing beside.
+bool go_together(std::span<const Linear* const> linears) {
+  const Linear& first = *linears.front();
+  return std::all_of(linears.begin(), linears.end(), [&](const Linear* linear) {
+    const bool plain = !linear->lora && !linear->observe && !linear->operators;
+    const bool alike = !linear->quantized == !first.quantized;
+    return plain && alike && (!linear->quantized || linear->activations == first.activations);
+  });
+}
+
 std::vector<at::Tensor> joined_products(std::span<const Linear* const> linears, const at::Tensor& x,
                                         const QuantizedInput& codes) {
-  std::vector<at::Tensor> weights;
-  std::vector<const QuantizedMatrix*> matrices;
-  for (const Linear* linear : linears) {
-    if (linear->lora || linear->observe || linear->operators) return {};
-    if (!linear->quantized)
-      weights.push_back(linear->weight);
-    else if (linear->activations == linears.front()->activations)
-      matrices.push_back(linear->quantized.get());
+  if (!linears.front()->quantized) {
+    std::vector<at::Tensor> weights;
+    for (const Linear* linear : linears) weights.push_back(linear->weight);
+    return linear_products(x, weights);
   }
-  if (weights.size() == linears.size()) return linear_products(x, weights);
-  if (matrices.size() == linears.size())
-    return quantized_products(x, matrices, linears.front()->activations, &codes);
-  return {};
+  std::vector<const QuantizedMatrix*> matrices;
+  for (const Linear* linear : linears) matrices.push_back(linear->quantized.get());
+  return quantized_products(x, matrices, linears.front()->activations, &codes);
 }
 
 }  // namespace
@@ -148,7 +153,7 @@ std::vector<at::Tensor> forward_together(std::span<const Linear* const> linears,
                                          const NormedInput& input, bool training) {
   std::vector<at::Tensor> results;
   const at::Tensor x = input.x.to(product_type(input.x));
-  if (!at::GradMode::is_enabled() && x.dim() == 2)
+  if (!at::GradMode::is_enabled() && x.dim() == 2 && go_together(linears))
     results = joined_products(linears, x, input.codes);
   if (results.empty()) {
     for (const Linear* linear : linears) results.push_back(linear->forward(input.x, training));
@@ -163,9 +168,9 @@ std::vector<at::Tensor> forward_together(std::span<const Linear* const> linears,
 
 std::optional<InputFormat> wanted_input(std::span<const Linear* const> linears) {
   const Linear& first = *linears.front();
-  const bool wants = first.quantized && first.quantized->device().is_cpu() && !first.lora &&
-                     !first.observe && first.activations == Activations::kInt8 &&
-                     !first.quantized->columns.defined();
+  const bool wants = go_together(linears) && first.quantized &&
+                     first.quantized->device().is_cpu() &&
+                     first.activations == Activations::kInt8 && !first.quantized->columns.defined();
   if (!wants) return {};
   return InputFormat::of(*first.quantized);
 }

@@ -130,6 +130,16 @@ int64_t head_bytes(const LlamaConfig& model, const RunConfig& run, const Trained
   return logits + cast + gradient;
 }
 
+// What a GPU dequantizes at a time, through fp32: pieces of the projections (kDecodedOnDevice), a
+// quantized head as a whole.
+int64_t dequantized_bytes(const LlamaConfig& model, const MemorySetting& setting) {
+  if (!model.quantization || !setting.gpu) return 0;
+  int64_t numbers = std::min(kDecodedOnDevice, model.intermediate_size * model.hidden_size);
+  if (model.quantization->lm_head)
+    numbers = std::max(numbers, model.vocab_size * model.hidden_size);
+  return numbers * (4 + 4 + setting.bytes_per_number);  // codes as numbers, scaled, in the type
+}
+
 }  // namespace
 
 int64_t trainable_parameters(const LlamaConfig& model, const RunConfig& run) {
@@ -162,7 +172,8 @@ MemoryEstimate estimate_memory(const LlamaConfig& model, const RunConfig& run,
   } else {
     estimate.trained += moments / static_cast<uint64_t>(shards);
   }
-  estimate.working = static_cast<uint64_t>(head_is_peak ? in_head : 4 * passing);
+  estimate.working = static_cast<uint64_t>((head_is_peak ? in_head : 4 * passing) +
+                                           dequantized_bytes(model, setting));
   estimate.checkpoint = moments + static_cast<uint64_t>(4 * parts.total);
   estimate.mapped = setting.mapped;
   return estimate;

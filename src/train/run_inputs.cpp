@@ -228,7 +228,8 @@ TrainingPlan make_plan(const RunConfig& config, const RunInputs& inputs, const B
 }
 
 std::unique_ptr<Llama> load_for_training(const RunConfig& config, const RunInputs& inputs) {
-  std::unique_ptr<Llama> model = load_model(inputs.open, inputs.dtype, inputs.device, ModelUse::kTraining);
+  std::unique_ptr<Llama> model =
+      load_model(inputs.open, inputs.dtype, inputs.device, ModelUse::kTraining);
   const TrainScope scope{config.train.first_trained_row, config.train.freeze};
   if (inputs.adapter) {
     apply_adapter(*model, *inputs.adapter, /*train=*/true, scope);

@@ -45,6 +45,14 @@ TEST_F(Help, BehindTheDashesBelongsToWhatIsStarted) {
   expect_failure({"launch", "--", "--help"}, 2, {"--help"});
 }
 
+// The verb runs as ever, when all is ready, and says what is wrong.
+TEST_F(Help, VersionElsewhereIsAValue) {
+  const ProgramResult result =
+      run_program(folder_, {"generate", "--model", "no-such-model", "--prompt", "--version"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.err.find("no-such-model"), std::string::npos) << result.err;
+}
+
 TEST_F(Help, DoesNotWaitForLibtorch) {
   const auto starts_libtorch = [](const std::vector<std::string>& args) {
     ::setenv("LD_DEBUG", "files", 1);

@@ -69,7 +69,7 @@ class DeviceAnswers : public testing::EachDevice {
   testing::TempFolder folder_;
   Tokenizer tokenizer_ = testing::tiny_tokenizer(folder_.path(), {"a", "b"});
 };
-LLAMA2ZH_ON_EACH_DEVICE(DeviceAnswers);
+INSTANTIATE_TEST_SUITE_P(Device, DeviceAnswers, testing::each_device(), testing::device_name);
 
 TEST_P(DeviceAnswers, AreTheCpus) { expect_the_cpus_answers({.max_step_tokens = 64}); }
 

@@ -9,7 +9,7 @@
 namespace llama2zh::testing {
 
 // Runs its tests on a CPU, and on a GPU where this build and machine have one; else those are skipped
-// and say so. Instantiated by LLAMA2ZH_ON_EACH_DEVICE(Suite).
+// and say so. Instantiated with each_device() and device_name.
 class EachDevice : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
@@ -19,8 +19,9 @@ class EachDevice : public ::testing::TestWithParam<std::string> {
   at::Device device() const { return at::Device(GetParam()); }
 };
 
-#define LLAMA2ZH_ON_EACH_DEVICE(Suite)                                      \
-  INSTANTIATE_TEST_SUITE_P(Device, Suite, ::testing::Values("cpu", "cuda"), \
-                           [](const auto& each) { return each.param; })
+inline auto each_device() { return ::testing::Values("cpu", "cuda"); }
+inline std::string device_name(const ::testing::TestParamInfo<std::string>& device) {
+  return device.param;
+}
 
 }  // namespace llama2zh::testing

@@ -41,7 +41,7 @@ class OperatorWeights : public testing::EachDevice {
         << matrix.group_size << ", " << rows << " rows";
   }
 };
-LLAMA2ZH_ON_EACH_DEVICE(OperatorWeights);
+INSTANTIATE_TEST_SUITE_P(Device, OperatorWeights, testing::each_device(), testing::device_name);
 
 TEST_P(OperatorWeights, FourBitsOfAnyGroupAndShapeMultiplyAsTheWeightDoes) {
   for (const int64_t group : {32, 64, 128, -1}) {

@@ -10,6 +10,7 @@
 #include "llama2zh/base/memory.h"
 #include "llama2zh/formats/manifest.h"
 #include "llama2zh/formats/safetensors.h"
+#include "model/full_weights.h"
 #include "model/model_test_util.h"
 
 namespace llama2zh {
@@ -193,6 +194,25 @@ class QuantizedFolder : public ::testing::Test {
   }
   TemporaryFolder folder_;
 };
+
+// An adapter's own embedding and head replace quantized ones.
+TEST_F(QuantizedFolder, FullWeightsStandInForQuantizedOnes) {
+  QuantizeOptions options{.compute_dtype = at::kFloat};
+  options.quantization.lm_head = options.quantization.embed_tokens = true;
+  quantize_model(open_model(source()), result(), options);
+  const auto model = load_model(open_model(result()), at::kFloat, at::kCPU);
+  const auto plain = load_model(open_model(source()), at::kFloat, at::kCPU);
+  ASSERT_TRUE(model->lm_head.quantized);
+  const at::Tensor ids = at::arange(3, 9);
+  EXPECT_FALSE(model->embed(ids).equal(plain->embed(ids)));
+  set_full_weight(*model, kEmbeddingName, plain->embed_tokens);
+  EXPECT_TRUE(model->embed(ids).equal(plain->embed(ids)));
+  const at::Tensor hidden = plain->embed(ids);
+  EXPECT_FALSE(model->logits(hidden).equal(plain->logits(hidden)));
+  set_full_weight(*model, kHeadName, plain->lm_head.weight);
+  EXPECT_TRUE(model->logits(hidden).equal(plain->logits(hidden)));
+  EXPECT_TRUE(model->head_weight().equal(plain->head_weight()));
+}
 
 TEST_F(QuantizedFolder, WrongConfigsAreNamed) {
   EXPECT_THAT(error_with("bits", 3), HasSubstr("quantization_config.bits is 3"));

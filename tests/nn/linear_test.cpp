@@ -43,7 +43,9 @@ TEST(Linear, OperatorsAnswerAndCodesTrain) {
   const at::Tensor weight = at::randn({48, 64});
   linear.quantized = std::make_shared<QuantizedMatrix>(quantize_rows(weight, 4, 32));
   const QuantizedMatrix other = quantize_rows(-2 * weight, 4, 32);  // tells the two apart
-  linear.operators = std::make_shared<OperatorWeight>(*OperatorWeight::make(other, at::kCPU));
+  const auto operators = OperatorWeight::make(other, at::kCPU);
+  ASSERT_TRUE(operators);
+  linear.operators = std::make_shared<OperatorWeight>(*operators);
   at::Tensor x = at::randn({2, 5, 64});
   const at::Tensor once = at::matmul(x, dequantize(*linear.quantized).t());
   const at::Tensor twice = at::matmul(x, dequantize(other).t());
@@ -123,8 +125,14 @@ TEST(Linear, WantsCodesOnlyWhereItsProductsRoundTheirInput) {
   linear.activations = Activations::kFloat;
   EXPECT_FALSE(wanted_input(one));
   linear.activations = Activations::kInt8;
-  linear.lora = random_linear().lora;
-  EXPECT_FALSE(wanted_input(one));
+  Linear other = linear;
+  const std::vector<const Linear*> two = {&linear, &other};
+  EXPECT_TRUE(wanted_input(two));
+  other.activations = Activations::kFloat;
+  EXPECT_FALSE(wanted_input(two));
+  other = linear;
+  other.lora = random_linear().lora;
+  EXPECT_FALSE(wanted_input(two));
 }
 
 TEST(Linear, KeepsLeadingDimensions) {

@@ -117,8 +117,13 @@ TEST(MemoryPlanOfQuantized, FrozenIsWhatIsStored) {
   const auto saved = static_cast<double>(plain.frozen - quantized.frozen);
   EXPECT_GT(saved, static_cast<double>(projections) * 0.85);
   EXPECT_LT(saved, static_cast<double>(projections));
-  EXPECT_EQ(estimate_memory(model, run, {.bytes_per_number = 2, .gpu = true}).frozen,
-            quantized.frozen);
+  const MemoryEstimate on_gpu = estimate_memory(model, run, {.bytes_per_number = 2, .gpu = true});
+  EXPECT_EQ(on_gpu.frozen, quantized.frozen);
+  model.quantization.reset();
+  const MemoryEstimate plain_on_gpu =
+      estimate_memory(model, run, {.bytes_per_number = 2, .gpu = true});
+  const int64_t piece = model.intermediate_size * model.hidden_size;
+  EXPECT_EQ(on_gpu.working, plain_on_gpu.working + static_cast<uint64_t>(10 * piece));
 }
 
 // The formulas of docs/distributed.md: masters, gradients and moments of T numbers on 4 ranks.

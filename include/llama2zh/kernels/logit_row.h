@@ -17,7 +17,8 @@ struct HighestLogit {
 };
 HighestLogit highest_logit(std::span<const float> logits);  // of at least one
 
-// Exponentials are exp(logit - highest), that difference in fp32, within 2 ulp; sums of each kExpBlock neighbours in fp32, of
+// Exponentials are exp(logit - highest), that difference in fp32 and
+// taken as -87 below that, within 2 ulp; sums of each kExpBlock neighbours in fp32, of
 // those in double.
 inline constexpr int64_t kExpBlock = 256;
 double exp_sum(std::span<const float> logits, float highest);

@@ -17,17 +17,18 @@ namespace llama2zh {
 class OperatorWeight {
  public:
   // nullopt where there is no such form, or where the device's operators are missing or give other
-  // results than the dequantized weight in a small trial (older GPUs); the log says so once.
+  // results than the dequantized weight in a small trial (older GPUs); the log says so once for each
+  // kind of weight.
   static std::optional<OperatorWeight> make(const QuantizedMatrix& matrix, at::Device device);
 
-  // x [n, in] bfloat16 on the device -> x W^T [n, out] in bfloat16; no autograd.
+  // x [n, in] bfloat16 on the device, n >= 0 -> x W^T [n, out] in bfloat16; no autograd.
   at::Tensor product(const at::Tensor& x) const;
-  int64_t bytes() const;
+  uint64_t bytes() const;
 
  private:
   OperatorWeight() = default;
   static OperatorWeight packed(const QuantizedMatrix& matrix, at::Device device);
-  static bool works(int bits, at::Device device);
+  static bool works(int bits, int64_t group_size, at::Device device);
 
   int64_t out_ = 0;
   int bits_ = 4;

@@ -86,7 +86,7 @@ at::Tensor quantized_product(const at::Tensor& x, const QuantizedMatrix& matrix,
                              Activations activations);
 // Products of one x with several matrices, as if each were alone; x is prepared once where it can be
 // (the same groups, in the same order), and threads meet once. `prepared`: x in 8 bits, where it was
-// made already; may be null.
+// made already, of as many rows; may be null. Matrices that want another format make their own.
 std::vector<at::Tensor> quantized_products(const at::Tensor& x,
                                            std::span<const QuantizedMatrix* const> matrices,
                                            Activations activations,
@@ -99,6 +99,8 @@ at::Tensor quantized_linear(const at::Tensor& x, const QuantizedMatrix& matrix,
                             Activations activations);
 // That product of x [n, in] with the weight as it is, without autograd, and the gradient
 // y_grad W [n, in] of its input. y_grad [n, out]. The matrix may be on another device than they are.
+// A GPU dequantizes so many numbers at a time, through fp32.
+inline constexpr int64_t kDecodedOnDevice = 32 * 1024 * 1024;
 at::Tensor dequantized_product(const at::Tensor& x, const QuantizedMatrix& matrix);
 at::Tensor quantized_input_grad(const at::Tensor& y_grad, const QuantizedMatrix& matrix);
 

@@ -43,7 +43,8 @@ class Linear {
  public:
   at::Tensor weight;  // [out, in]; undefined where `quantized` stands in for it
   // A frozen weight in 8 or 4 bits. Where a gradient is wanted (LoRA on top, or x's own) products
-  // take it exactly, dequantized a few rows at a time; else as `activations` says.
+  // take it exactly, dequantized a few rows at a time; else as `activations` says. It may lie in host
+  // memory where `operators` multiplies on another device.
   std::shared_ptr<const QuantizedMatrix> quantized;
   Activations activations = Activations::kInt8;
   // That weight once more as its device multiplies it without gradients; null: by `quantized`.
@@ -68,7 +69,7 @@ std::vector<at::Tensor> forward_together(std::span<const Linear* const> linears,
 // The 8 bits in which those products would like to have their input; nullopt: they don't.
 std::optional<InputFormat> wanted_input(std::span<const Linear* const> linears);
 
-// row_squares() and dora_weight_norm() of a Linear's weight, whichever it has.
+// row_squares() and dora_weight_norm() of a Linear's weight, whichever it has; squares lie where it does.
 at::Tensor row_squares(const Linear& linear);
 at::Tensor dora_weight_norm(const Linear& linear, const Lora& lora);
 
