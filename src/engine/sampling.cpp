@@ -11,6 +11,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <unordered_map>
 #include <utility>
 
@@ -209,8 +210,8 @@ TokenId draw_from_softmax(std::span<const float> logits, size_t best, Random& ra
 std::vector<double> probabilities(std::span<const float> logits, size_t best) {
   std::vector<float> weights(logits.size());
   exp_row(logits, logits[best], weights.data());
-  const double total = exp_sum(logits, logits[best]);
   std::vector<double> out(weights.begin(), weights.end());
+  const double total = std::accumulate(out.begin(), out.end(), 0.0);
   for (double& value : out) value /= total;
   return out;
 }

@@ -48,22 +48,33 @@ float quantize_group(const T* x, int64_t count, int64_t group, int8_t* codes, in
   return (inverse > 0 ? largest / 127 : 0) + lanes::sum(poison);
 }
 
+// Where the parts of an input's memory lie.
+struct InputParts {
+  int8_t* codes;
+  float* scales;
+  int32_t* offsets;
+};
+InputParts parts_of(const QuantizedInput& input) {
+  const int64_t codes = input.rows * input.format.stride();
+  const int64_t groups = input.rows * input.format.groups;
+  auto* bytes = static_cast<uint8_t*>(input.memory.mutable_data_ptr());
+  return {reinterpret_cast<int8_t*>(bytes), reinterpret_cast<float*>(bytes + codes),
+          reinterpret_cast<int32_t*>(bytes + codes + 4 * groups)};
+}
+
 template <typename T>
 void quantize_typed_rows(const T* x, int64_t begin, int64_t end, const QuantizedInput& input) {
   const InputFormat& format = input.format;
   const int64_t in = format.in, stride = format.stride(), group = format.group;
-  const Int8Activations to = activations_of(input);
-  auto* codes = const_cast<int8_t*>(to.codes);
-  auto* scales = const_cast<float*>(to.scales);
-  auto* offsets = const_cast<int32_t*>(to.offsets);
+  const InputParts to = parts_of(input);
   run_with_isa([&] {
     for (int64_t row = begin; row < end; ++row) {
       for (int64_t g = 0; g < format.groups; ++g) {
         int32_t sum;
-        scales[row * format.groups + g] =
+        to.scales[row * format.groups + g] =
             quantize_group(x + row * in + g * group, std::min(group, in - g * group), group,
-                           codes + row * stride + g * group, sum);
-        offsets[row * format.groups + g] = -format.factor * sum;
+                           to.codes + row * stride + g * group, sum);
+        to.offsets[row * format.groups + g] = -format.factor * sum;
       }
     }
   });
@@ -82,12 +93,8 @@ QuantizedInput empty_input(int64_t rows, const InputFormat& format) {
 }
 
 Int8Activations activations_of(const QuantizedInput& input) {
-  const int64_t codes = input.rows * input.format.stride();
-  const int64_t groups = input.rows * input.format.groups;
-  const auto* bytes = input.memory.const_data_ptr<uint8_t>();
-  return {reinterpret_cast<const int8_t*>(bytes), reinterpret_cast<const float*>(bytes + codes),
-          reinterpret_cast<const int32_t*>(bytes + codes + 4 * groups), input.rows,
-          input.format.stride()};
+  const InputParts parts = parts_of(input);
+  return {parts.codes, parts.scales, parts.offsets, input.rows, input.format.stride()};
 }
 
 void quantize_rows_into(const float* x, int64_t begin, int64_t end, const QuantizedInput& input) {

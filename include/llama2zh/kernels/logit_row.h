@@ -17,9 +17,8 @@ struct HighestLogit {
 };
 HighestLogit highest_logit(std::span<const float> logits);  // of at least one
 
-// Exponentials are exp(logit - highest), that difference in fp32 and
-// taken as -87 below that, within 2 ulp; sums of each kExpBlock neighbours in fp32, of
-// those in double.
+// Exponentials are exp(logit - highest) within 2 ulp, that difference in fp32 and never below -87; sums
+// are formed of each kExpBlock neighbours in fp32, of those in double.
 inline constexpr int64_t kExpBlock = 256;
 double exp_sum(std::span<const float> logits, float highest);
 // The sums of the blocks one by one, the last one possibly of fewer; returns the sum of all.

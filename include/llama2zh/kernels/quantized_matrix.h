@@ -97,10 +97,10 @@ std::vector<at::Tensor> quantized_products(const at::Tensor& x,
 // itself is exact in both, and no dequantized copy of it outlives a call.
 at::Tensor quantized_linear(const at::Tensor& x, const QuantizedMatrix& matrix,
                             Activations activations);
-// That product of x [n, in] with the weight as it is, without autograd, and the gradient
-// y_grad W [n, in] of its input. y_grad [n, out]. The matrix may be on another device than they are.
 // A GPU dequantizes so many numbers at a time, through fp32.
 inline constexpr int64_t kDecodedOnDevice = 32 * 1024 * 1024;
+// That product of x [n, in] with the weight as it is, without autograd, and the gradient
+// y_grad W [n, in] of its input. y_grad [n, out]. The matrix may be on another device than they are.
 at::Tensor dequantized_product(const at::Tensor& x, const QuantizedMatrix& matrix);
 at::Tensor quantized_input_grad(const at::Tensor& y_grad, const QuantizedMatrix& matrix);
 
